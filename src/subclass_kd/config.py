@@ -1,0 +1,116 @@
+"""A study as the user writes it: every key, its range and its default.
+
+Nothing here imports torch, so that a wrong study is refused at once.
+"""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from subclass_kd.arms import ARMS
+
+ArmName = Literal["scratch", "subclass-labels", "kd", "kd-collapsed", "skd", "skd-shuffled"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A group of keys; unknown ones are refused, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Which images, and how many of them."""
+
+    kind: Literal["fashion-mnist"] = "fashion-mnist"
+    root: Path | None = Field(None, description="folder with the four IDX files; without it, the embedded selection")
+    size: int | None = Field(None, ge=8, le=1024, description="height and width in pixels; as stored if not given")
+    channels: Literal[1, 3] = 1
+    train_images: int | None = Field(None, ge=4, description="use so many training images, drawn by subclass")
+    validation: float = Field(0.2, ge=0.02, le=0.5, description="share of the training images that chooses epochs")
+
+
+class Network(Section):
+    """A network and how it is trained."""
+
+    model: str
+    pretrained: bool = False
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for the model")
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: Positive
+    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
+
+
+class Teacher(Network):
+    """The network that learns first; one for subclasses, one for classes, of the same form."""
+
+    model: str = "small:resnet"
+    epochs: int = Field(12, ge=1, le=100_000)
+    learning_rate: Positive = 3e-3
+
+
+class Student(Network):
+    """The network to deploy."""
+
+    model: str = "small:convnet"
+    epochs: int = Field(40, ge=1, le=100_000)
+    learning_rate: Positive = 1e-2
+
+
+class Distillation(Section):
+    """What passes from teacher to student."""
+
+    temperature: float = Field(1.0, ge=0.05, le=100)
+    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher; 1 - alpha is the labels'")
+    hard_target: Literal["subclass", "class"] = "subclass"
+    views: int = Field(8, ge=1, le=1000, description="fixed augmentations of each training image")
+
+
+class Augment(Section):
+    """How a view of an image may differ from the image."""
+
+    flip: bool = Field(True, description="mirror left and right")
+    shift: float = Field(0.08, ge=0, le=0.5, description="largest move, as a share of height and width")
+
+
+class Study(Section):
+    """Data, teachers, arms, seeds: all that a run needs to know."""
+
+    data: Data = Field(default_factory=Data)
+    hierarchy: dict[str, list[str]] | None = Field(None, description="class: [subclasses]; found in the data if absent")
+    positive: str | None = Field(None, description="the class that F1 speaks of; the last one if not given")
+    teacher: Teacher = Field(default_factory=Teacher)
+    student: Student = Field(default_factory=Student)
+    distillation: Distillation = Field(default_factory=Distillation)
+    augment: Augment = Field(default_factory=Augment)
+    arms: list[ArmName] = Field(default_factory=lambda: list(typing.get_args(ArmName)), min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default_factory=lambda: list(range(5)), min_length=1)
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_to_list(cls, value: Any) -> Any:
+        """``seeds: 5`` means 0, 1, 2, 3, 4."""
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return list(range(value))
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("arms", "seeds")
+    @classmethod
+    def _no_repeats(cls, value: list[Any]) -> list[Any]:
+        repeated = sorted({item for item in value if value.count(item) > 1})
+        if repeated:
+            raise ValueError(f"each at most once, but {', '.join(map(str, repeated))} is repeated")
+        return value
+
+    @field_validator("arms")
+    @classmethod
+    def _in_table_order(cls, value: list[str]) -> list[str]:
+        return [name for name in ARMS if name in value]

@@ -1,0 +1,193 @@
+"""The losses, as pure functions: tensors in, one value per sample out; the mean is the caller's.
+
+All are computed in float32 or wider, so they may be called under autocast with half-precision logits. None looks at the
+values of a tensor, so none makes the host wait for a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from subclass_kd.hierarchy import as_labels, centred
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from subclass_kd.hierarchy import SubclassHierarchy
+
+
+class DistillationLoss(NamedTuple):
+    """A distillation loss and its two parts, each (N,) in nats: total = alpha * soft + (1 - alpha) * hard."""
+
+    total: Tensor
+    hard: Tensor
+    soft: Tensor
+
+
+def distillation(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    r"""Divergence of the student's softened prediction from the teacher's, per sample.
+
+    .. math:: T^2 \sum_k p^t_k (\log p^t_k - \log p^s_k), \quad p = \mathrm{softmax}(z / T)
+
+    The factor :math:`T^2` keeps gradients of one size when T changes (Hinton, Vinyals, Dean 2015, Distilling the
+    Knowledge in a Neural Network, section 2, https://arxiv.org/abs/1503.02531).
+
+    Args:
+        student_logits: (N, K), any float dtype, finite.
+        teacher_logits: (N, K), finite; no gradient flows into it.
+        temperature: T > 0; 1 keeps the teacher's own probabilities.
+
+    Returns:
+        (N,) in nats, >= 0 up to rounding.
+
+    Raises:
+        ValueError: shapes differ, or temperature is not above 0.
+
+    >>> import torch
+    >>> distillation(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.75, 0.25]]).log(), temperature=1.0)
+    tensor([0.1308])
+    """
+    student, teacher = _softened(student_logits, teacher_logits, temperature)  # (N, K) each
+    return temperature**2 * (teacher.exp() * (teacher - student)).sum(-1)  # (N,)
+
+
+def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    r"""Cross-entropy of the student's softened prediction under the teacher's, per sample.
+
+    .. math:: -T^2 \sum_k p^t_k \log p^s_k, \quad p = \mathrm{softmax}(z / T)
+
+    It exceeds ``distillation`` by the teacher's entropy times :math:`T^2`, so its gradient is the same (Hinton,
+    Vinyals, Dean 2015, section 2, https://arxiv.org/abs/1503.02531).
+
+    Args:
+        student_logits: (N, K), any float dtype, finite.
+        teacher_logits: (N, K), finite; no gradient flows into it.
+        temperature: T > 0; 1 keeps the teacher's own probabilities.
+
+    Returns:
+        (N,) in nats, >= 0.
+
+    Raises:
+        ValueError: shapes differ, or temperature is not above 0.
+
+    >>> import torch
+    >>> soft_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.75, 0.25]]).log(), temperature=1.0)
+    tensor([0.6931])
+    """
+    student, teacher = _softened(student_logits, teacher_logits, temperature)  # (N, K) each
+    return -(temperature**2) * (teacher.exp() * student).sum(-1)  # (N,)
+
+
+def class_cross_entropy(subclass_logits: Tensor, class_labels: Tensor, hierarchy: SubclassHierarchy) -> Tensor:
+    r"""Cross-entropy of the class label, whose probability is that of its subclasses together.
+
+    .. math:: -\log p(y|x) = \log \sum_k e^{z_k} - \log \sum_{k \in y} e^{z_k}
+
+    Müller, Kornblith, Hinton 2020, Subclass Distillation, equation 1, https://arxiv.org/abs/2002.03936
+
+    Args:
+        subclass_logits: (N, K), any float dtype, finite.
+        class_labels: (N,), integers from 0 to C-1.
+        hierarchy: of K subclasses in C classes.
+
+    Returns:
+        (N,) in nats, >= 0.
+
+    Raises:
+        ValueError: logits do not have K columns, or labels are not (N,) or not integers.
+
+    >>> import torch
+    >>> from subclass_kd import SubclassHierarchy
+    >>> hierarchy = SubclassHierarchy.from_parent([0, 0, 1])
+    >>> class_cross_entropy(torch.tensor([[0.25, 0.5, 0.25]]).log(), torch.tensor([0]), hierarchy).exp()
+    tensor([1.3333])
+    """
+    return _cross_entropy(hierarchy.class_log_probs(subclass_logits), class_labels)
+
+
+def subclass_distillation(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    subclass_labels: Tensor,
+    hierarchy: SubclassHierarchy,
+    *,
+    temperature: float,
+    alpha: float,
+    hard_target: Literal["subclass", "class"] = "subclass",
+) -> DistillationLoss:
+    r"""Subclass knowledge distillation: the teacher's softened subclasses and the true label, weighted.
+
+    .. math:: \alpha \, T^2 \mathrm{KL}(p^t \| p^s) + (1 - \alpha) \, \mathrm{CE}(y, z^s)
+
+    The soft term is ``distillation``: the cross-entropy of soft targets less a constant of the teacher, so of the same
+    gradient and 0 when student and teacher agree. The hard term is the cross-entropy of the subclass label, or of its
+    class through ``class_cross_entropy``. With ``SubclassHierarchy.identity`` it is conventional distillation. Sajedi,
+    Plataniotis 2021, On the Efficiency of Subclass Knowledge Distillation in Classification Tasks,
+    https://arxiv.org/abs/2109.05587 (its equations reconstructed, its hard target an open point); the class target is
+    that of Müller, Kornblith, Hinton 2020, https://arxiv.org/abs/2002.03936
+
+    Args:
+        student_logits: (N, K), any float dtype, finite.
+        teacher_logits: (N, K), finite; no gradient flows into it.
+        subclass_labels: (N,), integers from 0 to K-1.
+        hierarchy: of the K subclasses.
+        temperature: T > 0, of the soft term only.
+        alpha: weight of the soft term, 0 to 1.
+        hard_target: what the hard term asks for, the "subclass" or the "class".
+
+    Returns:
+        Named tuple of ``total``, ``hard`` and ``soft``, each (N,) in nats; ``soft`` already carries :math:`T^2`.
+
+    Raises:
+        ValueError: shapes or K differ, temperature, alpha or hard_target out of range, or labels not integers.
+
+    >>> import torch
+    >>> from subclass_kd import SubclassHierarchy
+    >>> hierarchy, logits = SubclassHierarchy.from_parent([0, 0, 1, 1]), torch.zeros(1, 4)
+    >>> subclass_distillation(logits, logits, torch.tensor([3]), hierarchy, temperature=4.0, alpha=0.5)
+    DistillationLoss(total=tensor([0.6931]), hard=tensor([1.3863]), soft=tensor([0.]))
+    """
+    hierarchy.check_logits(student_logits)
+    if not 0 <= alpha <= 1:
+        raise ValueError(
+            f"found alpha {alpha}, but it weights the soft term and must be from 0 to 1. Choose such a weight."
+        )
+    if hard_target == "subclass":
+        hard = _cross_entropy(centred(student_logits).log_softmax(-1), subclass_labels)
+    elif hard_target == "class":
+        class_labels = hierarchy.class_labels(subclass_labels, check_range=False)  # (N,)
+        hard = class_cross_entropy(student_logits, class_labels, hierarchy)
+    else:
+        raise ValueError(
+            f'found hard_target {hard_target!r}, but "subclass" or "class" was expected. Choose one of the two.'
+        )
+    soft = distillation(student_logits, teacher_logits, temperature)
+    return DistillationLoss(alpha * soft + (1 - alpha) * hard, hard, soft)
+
+
+def _softened(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probabilities at the temperature, the student's and the teacher's, the latter cut off from its gradient."""
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"found student logits of shape {tuple(student_logits.shape)} and teacher logits of shape "
+            f"{tuple(teacher_logits.shape)}, but the two must be equal. Take both from one hierarchy and one batch."
+        )
+    if not 0 < temperature < math.inf:
+        raise ValueError(
+            f"found temperature {temperature}, but a finite number above 0 was expected. Choose 1 to 10, say."
+        )
+    student, teacher = (
+        (centred(logits) / temperature).log_softmax(-1) for logits in (student_logits, teacher_logits.detach())
+    )
+    return student, teacher
+
+
+def _cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy (N,) of labels (N,); unlike torch's, it knows no label that is silently left out (-100)."""
+    if labels.shape != log_probs.shape[:-1]:
+        raise ValueError(
+            f"found labels of shape {tuple(labels.shape)} with logits of {tuple(log_probs.shape)}, "
+            f"but {tuple(log_probs.shape[:-1])} was expected. Give one label a sample."
+        )
+    return -log_probs.gather(-1, as_labels(labels).unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,116 @@
+"""The small networks: a residual teacher and a student of a few thousand parameters, for images of 28 to 96 pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Normalised(nn.Module):
+    """A network that brings its input, (N, C, H, W) in [0, 1], to zero mean and unit spread first.
+
+    The statistics travel with the weights, so that a deployed student needs no second file.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", mean.reshape(-1, 1, 1).float())
+        self.register_buffer("std", std.reshape(-1, 1, 1).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body((images - self.mean) / self.std)
+        return logits
+
+
+def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution and batch normalisation, which makes a bias needless."""
+    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs))
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2015, https://arxiv.org/abs/1512.03385)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = _convolution(inputs, outputs, 3, stride)
+        self.second = _convolution(outputs, outputs, 3)
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else _convolution(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
+class SmallResNet(nn.Module):
+    """A residual network for small images: three stages, each half as large and twice as wide as the one before.
+
+    The stem halves the image, so that the widest feature maps, which cost most, are a quarter of its pixels.
+
+    Args:
+        num_classes: number of logits.
+        in_chans: channels of the images.
+        width: channels of the first stage; the embedding has four times as many.
+        blocks: residual blocks a stage.
+        drop_rate: dropout before the head.
+
+    >>> SmallResNet(num_classes=10)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(
+        self, num_classes: int, in_chans: int = 1, width: int = 24, blocks: int = 1, drop_rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        widths = [width, width, 2 * width, 4 * width]
+        self.stem = _convolution(in_chans, width, 3, stride=2)
+        self.stages = nn.Sequential(
+            *(
+                _ResidualBlock(widths[stage] if block == 0 else widths[stage + 1], widths[stage + 1], stride)
+                for stage in range(3)
+                for block in range(blocks)
+                for stride in [2 if stage and block == 0 else 1]
+            )
+        )
+        self.dropout = nn.Dropout(drop_rate)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.stages(F.relu(self.stem(x)))  # (N, 4 * width, H / 8, W / 8)
+        logits: Tensor = self.head(self.dropout(features.mean((2, 3))))  # (N, num_classes)
+        return logits
+
+
+class SmallConvNet(nn.Module):
+    """A student of a few thousand parameters: a stem and two depthwise-separable convolutions.
+
+    Args:
+        num_classes: number of logits.
+        in_chans: channels of the images.
+        width: channels of the stem; the embedding has four times as many, since subclasses need room to lie apart.
+
+    >>> student = SmallConvNet(num_classes=10)
+    >>> sum(parameter.numel() for parameter in student.parameters())
+    1402
+    """
+
+    def __init__(self, num_classes: int, in_chans: int = 1, width: int = 8) -> None:
+        super().__init__()
+        self.stem = _convolution(in_chans, width, 3, stride=2)
+        self.depthwise_1 = _convolution(width, width, 3, groups=width)
+        self.pointwise_1 = _convolution(width, 2 * width, 1)
+        self.depthwise_2 = _convolution(2 * width, 2 * width, 3, stride=2, groups=2 * width)
+        self.pointwise_2 = _convolution(2 * width, 4 * width, 1)
+        self.head = nn.Linear(4 * width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))  # (N, width, H / 2, W / 2)
+        x = F.relu(self.pointwise_1(self.depthwise_1(x)))
+        x = F.relu(self.pointwise_2(self.depthwise_2(x)))  # (N, 4 * width, H / 4, W / 4)
+        logits: Tensor = self.head(x.mean((2, 3)))  # (N, num_classes)
+        return logits

@@ -1,0 +1,66 @@
+"""The jobs of a study, each of which makes one file of the run folder out of files made before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from subclass_kd import store
+from subclass_kd.arms import ARMS, teachers_of
+from subclass_kd.config import Study
+from subclass_kd.files import fingerprint
+
+Kind = Literal["teachers", "targets", "students", "predictions"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to make.
+
+    Args:
+        kind: the folder that the file lies in, and what making it means.
+        name: the arm of a student, the name of a teacher, or for predictions ``teachers/NAME`` or ``students/NAME``.
+        seed: which repetition.
+        needs: paths of files that must be there first, relative to the run folder.
+        recipe: fingerprint of everything that decides the file's content.
+        epochs: how many it trains; 0 for a job that does not train.
+    """
+
+    kind: Kind
+    name: str
+    seed: int
+    needs: tuple[str, ...]
+    recipe: str
+    epochs: int = 0
+
+    @property
+    def path(self) -> str:
+        """The file's path in the run folder."""
+        return f"{self.kind}/{self.name}-seed{self.seed}.safetensors"
+
+
+def plan(study: Study, data_fingerprint: str) -> list[Job]:
+    """List every job of a study, those that others wait for first.
+
+    Predictions on the test split need every network to be trained: the test is touched once, at the end.
+    """
+    teachers = teachers_of(list(study.arms))
+    common = [store.FORMAT, data_fingerprint, study.precision, study.device, study.augment.model_dump()]
+    teaching = [common, study.teacher.model_dump(), study.distillation.views]
+    learning = [teaching, study.student.model_dump(), study.distillation.model_dump()]
+
+    def job(kind: Kind, name: str, seed: int, needs: tuple[str, ...], inputs: Any, epochs: int = 0) -> Job:
+        return Job(kind, name, seed, needs, fingerprint(kind, name, seed, inputs), epochs)
+
+    jobs = [job("teachers", name, seed, (), teaching, study.teacher.epochs) for seed in study.seeds for name in teachers]
+    jobs += [job("targets", made.name, made.seed, (made.path,), teaching) for made in jobs]
+    targets = {(made.name, made.seed): made.path for made in jobs if made.kind == "targets"}
+    for seed in study.seeds:
+        for name in study.arms:
+            teacher = ARMS[name].teacher
+            needs = (targets[teacher, seed],) if teacher else ()
+            jobs.append(job("students", name, seed, needs, learning, study.student.epochs))
+    trained = [made for made in jobs if made.epochs]
+    everything = tuple(made.path for made in trained)
+    jobs += [job("predictions", f"{made.kind}/{made.name}", made.seed, everything, learning) for made in trained]
+    return jobs

@@ -1,0 +1,209 @@
+"""One loop that trains teachers and the students of every arm; they differ in what they are taught."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from subclass_kd import losses
+from subclass_kd.augment import Views
+from subclass_kd.config import Network
+from subclass_kd.hierarchy import SubclassHierarchy
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network is taught: labels, and a teacher's targets or none.
+
+    Args:
+        hierarchy: of the network's outputs; its identity for a network that predicts classes.
+        labels: (N,) int64 into the outputs, for every sample of the data.
+        targets: (V, n, K) teacher logits for each view of each training image, in the order of ``train``; or None.
+        temperature, alpha, hard_target: as in :func:`subclass_kd.losses.subclass_distillation`.
+        select_by: what chooses the best epoch on the validation split: "f1" of the positive class for a network that
+            decides, "log_loss" of its own labels for one whose probabilities are passed on.
+    """
+
+    hierarchy: SubclassHierarchy
+    labels: Tensor
+    targets: Tensor | None = None
+    temperature: float = 1.0
+    alpha: float = 0.0
+    hard_target: Literal["subclass", "class"] = "subclass"
+    select_by: Literal["f1", "log_loss"] = "f1"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch did: mean training loss and its parts, validation log loss (nats) and F1 (0 to 1)."""
+
+    epoch: int
+    loss: float
+    hard: float
+    soft: float
+    validation_log_loss: float
+    validation_f1: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The images and the rows that a training may see: no test row is among them.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        train, validation: row numbers, (n,) int64.
+        positive: number of the class that F1 speaks of.
+    """
+
+    images: Tensor
+    train: Tensor
+    validation: Tensor
+    positive: int
+
+
+def train(
+    model: nn.Module,
+    lesson: Lesson,
+    pixels: Pixels,
+    views: Views,
+    network: Network,
+    fabric: Fabric,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> tuple[dict[str, Tensor], list[Epoch]]:
+    """Train a network and give the weights of its best epoch by validation, with the history of all.
+
+    Epoch e sees view e mod V of every training image, in an order fixed by (seed, e): all arms of a seed see the same
+    images in the same order and take the same number of steps. AdamW (Loshchilov, Hutter 2017,
+    https://arxiv.org/abs/1711.05101), the learning rate rising over the first 5 % of the steps and falling to zero
+    along a cosine.
+
+    Args:
+        model: gives logits (B, K) for images (B, C, H, W) in [0, 1].
+        lesson: what it is taught.
+        pixels: the images.
+        views: their augmentations.
+        network: epochs, batch size, learning rate, weight decay.
+        fabric: device and precision.
+        seed: fixes order and dropout.
+        on_epoch: called after each epoch.
+
+    Returns:
+        (weights on the CPU, one Epoch each).
+    """
+    decay = network.weight_decay
+    optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
+    rows = len(pixels.train)
+    steps = math.ceil(rows / network.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(network.epochs * steps))
+    learner, learning = fabric.setup(model, optimizer)
+
+    history: list[Epoch] = []
+    best: dict[str, Tensor] = {}
+    torch.manual_seed(seed)  # dropout
+    for number in range(network.epochs):
+        started = time.perf_counter()
+        learner.train()
+        view = number % views.count
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
+        sums = torch.zeros(3, device=fabric.device)  # total, hard, soft; read once an epoch, so that no step waits
+        # Batches of nearly one size: a last batch of one image would break batch normalisation.
+        for batch in order.tensor_split(steps):
+            samples = pixels.train[batch]
+            images = fabric.to_device(pixels.images[samples])
+            logits = learner(views.apply(images, samples, view).float() / 255)  # (B, K)
+            loss = _loss(logits, lesson, samples, batch, view)
+            fabric.backward(loss.total.mean())
+            learning.step()
+            learning.zero_grad(set_to_none=True)
+            schedule.step()
+            sums += torch.stack([part.detach().sum() for part in loss])
+        total, hard, soft = (sums / rows).tolist()
+        log_loss, f1 = _validate(learner, lesson, pixels, fabric)
+        epoch = Epoch(number + 1, total, hard, soft, log_loss, f1, time.perf_counter() - started)
+        history.append(epoch)
+        if epoch == max(history, key=lambda past: _merit(past, lesson)):
+            best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        on_epoch(epoch)
+    return best, history
+
+
+def best_epoch(history: list[Epoch], lesson: Lesson) -> Epoch:
+    """Give the epoch whose weights were kept; the first of equals."""
+    return max(history, key=lambda epoch: _merit(epoch, lesson))
+
+
+def _merit(epoch: Epoch, lesson: Lesson) -> tuple[float, float]:
+    by_loss = -epoch.validation_log_loss
+    return (by_loss, epoch.validation_f1) if lesson.select_by == "log_loss" else (epoch.validation_f1, by_loss)
+
+
+def _loss(logits: Tensor, lesson: Lesson, samples: Tensor, batch: Tensor, view: int) -> losses.DistillationLoss:
+    """Give the parts of the loss for one batch; without targets the hard part is all."""
+    labels = lesson.labels[samples].to(logits.device)  # (B,)
+    if lesson.targets is None:
+        hard = F.cross_entropy(logits.float(), labels, reduction="none")
+        return losses.DistillationLoss(total=hard, hard=hard, soft=torch.zeros_like(hard))
+    return losses.subclass_distillation(
+        logits,
+        lesson.targets[view, batch].to(logits.device),  # (B, K)
+        labels,
+        lesson.hierarchy,
+        temperature=lesson.temperature,
+        alpha=lesson.alpha,
+        hard_target=lesson.hard_target,
+    )
+
+
+def _validate(model: nn.Module, lesson: Lesson, pixels: Pixels, fabric: Fabric) -> tuple[float, float]:
+    """Give (log loss of the outputs' labels in nats, F1 of the positive class) on the validation split."""
+    logits = predict(model, pixels.images, pixels.validation, fabric)  # (n, K)
+    labels = lesson.labels[pixels.validation]
+    log_loss = F.cross_entropy(logits, labels).item()
+    decided = lesson.hierarchy.class_log_probs(logits).argmax(-1) == pixels.positive
+    truly = lesson.hierarchy.class_labels(labels) == pixels.positive
+    hits = int((decided & truly).sum())
+    return log_loss, 2 * hits / max(1, int(decided.sum()) + int(truly.sum()))
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, images: Tensor, rows: Tensor, fabric: Fabric, views: Views | None = None, view: int = 0
+) -> Tensor:
+    """Give float32 logits (n, K) on the CPU for the images in these rows, as they are or in one view.
+
+    Leaves the model in evaluation mode.
+    """
+    model.eval()
+    logits = []
+    for samples in rows.split(512):
+        batch = fabric.to_device(images[samples])
+        if views is not None:
+            batch = views.apply(batch, samples, view)
+        logits.append(model(batch.float() / 255).float().cpu())
+    return torch.cat(logits)
+
+
+def _warmup_cosine(steps: int) -> Callable[[int], float]:
+    warmup = max(1, steps // 20)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def as_rows(history: list[Epoch]) -> list[dict[str, float]]:
+    """Give the history as JSON-able rows."""
+    return [asdict(epoch) for epoch in history]

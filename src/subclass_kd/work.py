@@ -1,0 +1,227 @@
+"""How each job of a study is done: train a teacher, store its targets, train a student, predict the test split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from subclass_kd import store, targets, training
+from subclass_kd.arms import ARMS
+from subclass_kd.augment import Views
+from subclass_kd.config import Network, Study
+from subclass_kd.data import Samples, load_samples
+from subclass_kd.errors import UserError
+from subclass_kd.files import fingerprint
+from subclass_kd.hierarchy import SubclassHierarchy
+from subclass_kd.models import build_model
+from subclass_kd.plan import Job
+from subclass_kd.training import Epoch, Lesson, Pixels
+
+
+def make(study: Study, out: Path, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
+    """Make one job's file.
+
+    Raises:
+        UserError: a file that the job needs is damaged or stale, or the model cannot be built.
+    """
+    bench = _Bench(study, out, job.seed)
+    if job.kind == "teachers":
+        bench.train_teacher(job, on_epoch)
+    elif job.kind == "targets":
+        bench.make_targets(job)
+    elif job.kind == "students":
+        bench.train_student(job, on_epoch)
+    else:
+        bench.predict(job)
+
+
+def make_fabric(study: Study) -> Fabric:
+    """Give the study's device and precision, with repeatable arithmetic.
+
+    bfloat16 is used by default only on CUDA devices that compute in it. On a CPU it is left to the user
+    (``precision: bfloat16``): whether it gains there differs by network and by the CPU's units.
+    """
+    accelerator, _, number = study.device.partition(":")
+    fabric = Fabric(accelerator=accelerator, devices=[int(number)] if number else 1)
+    on_cuda = fabric.device.type == "cuda"
+    half = study.precision == "bfloat16" or (
+        study.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    if half:
+        return Fabric(accelerator=accelerator, devices=[int(number)] if number else 1, precision="bf16-mixed")
+    return fabric
+
+
+def check_models(study: Study, samples: Samples) -> None:
+    """Build both networks and pass an image through each, so that a wrong one is refused before any work.
+
+    Raises:
+        UserError: a model cannot be built, or gives other than one logit for each output.
+    """
+    for key, network in (("teacher", study.teacher), ("student", study.student)):
+        for outputs in sorted({samples.hierarchy.num_subclasses, samples.hierarchy.num_classes}):
+            model = _seeded_model(network, outputs, samples, seed=0).eval()
+            try:
+                with torch.no_grad():
+                    shape = tuple(model(torch.zeros(2, *samples.images.shape[1:])).shape)
+            except (RuntimeError, ValueError) as error:
+                found = f"a model that fails on images of {samples.images.shape[1:]} ({str(error).splitlines()[0]})"
+                expected = "a model for this image size"
+                raise UserError(f'key "{key}.model"', found, expected, "Set data.size or choose another.") from None
+            if shape != (2, outputs):
+                expected = f"logits of shape (2, {outputs}) for 2 images and {outputs} outputs"
+                remedy = "The model must heed num_classes."
+                raise UserError(f'key "{key}.model"', f"an output of shape {shape}", expected, remedy)
+
+
+def derived_seed(*parts: Any) -> int:
+    """Derive a generator's seed, 0 to 2^31 - 1, from what it is for, so that no two uses share a stream."""
+    return int(fingerprint(*parts), 16) % 2**31
+
+
+class _Bench:
+    """Study, samples, device and seed at hand while one job is done."""
+
+    def __init__(self, study: Study, out: Path, seed: int) -> None:
+        self.study, self.out, self.seed = study, out, seed
+        self.samples = load_samples(study)
+        self.fabric = make_fabric(study)
+        augment = study.augment
+        self.views = Views(derived_seed(seed, "views"), study.distillation.views, augment.flip, augment.shift)
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """What a training may see."""
+        samples = self.samples
+        train, validation = torch.from_numpy(samples.train), torch.from_numpy(samples.validation)
+        return Pixels(torch.from_numpy(samples.images), train, validation, samples.positive)
+
+    def train_teacher(self, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
+        """Train on class labels, subclass labels, or subclass labels shuffled inside each class."""
+        outputs = "class" if job.name == "class" else "subclass"
+        labels = self._labels(outputs, shuffled=job.name == "subclass-shuffled")
+        lesson = Lesson(self._hierarchy(outputs), labels, select_by="log_loss")
+        self._train(self.study.teacher, "teacher", lesson, job, on_epoch)
+
+    def make_targets(self, job: Job) -> None:
+        """Store a teacher's logits for every view of every training image."""
+        teacher, origin = self._teacher(job.name)
+        logits = targets.compute(teacher, self.pixels.images, self.pixels.train, self.views, self.fabric)
+        targets.write(self.out / job.path, logits, origin, job.recipe)
+
+    def train_student(self, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
+        """Train one arm."""
+        arm, distillation = ARMS[job.name], self.study.distillation
+        hierarchy, labels = self._hierarchy(arm.outputs), self._labels(arm.outputs, arm.shuffled)
+        if arm.teacher is None:
+            lesson = Lesson(hierarchy, labels)
+        else:
+            _, origin = self._teacher(arm.teacher)
+            logits = targets.read(self.out / job.needs[0], origin)  # (V, n, K)
+            if arm.collapse:
+                logits = self.samples.hierarchy.class_log_probs(logits)  # (V, n, C)
+            temperature, alpha, hard_target = distillation.temperature, distillation.alpha, distillation.hard_target
+            lesson = Lesson(hierarchy, labels, logits, temperature, alpha, hard_target)
+        self._train(self.study.student, "student", lesson, job, on_epoch)
+
+    def predict(self, job: Job) -> None:
+        """Store a trained network's logits on validation and test images, and what it costs to run."""
+        role, name = job.name.split("/")  # "students/skd"
+        outputs = ARMS[name].outputs if role == "students" else "class" if name == "class" else "subclass"
+        network = self.study.student if role == "students" else self.study.teacher
+        model = self._model(network, role, outputs)
+        model.load_state_dict(store.load(self.out / f"{job.name}-seed{self.seed}.safetensors"))
+        cost = network_cost(model, self.samples.images.shape[1:])
+        model = self.fabric.setup_module(model)
+        rows = {"validation": self.pixels.validation, "test": torch.from_numpy(self.samples.test)}
+        logits = {
+            split: training.predict(model, self.pixels.images, rows[split], self.fabric)  # (n, outputs)
+            for split in rows
+        }
+        store.save(self.out / job.path, logits, job.recipe, cost)
+
+    def _train(self, network: Network, role: str, lesson: Lesson, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
+        started = time.perf_counter()
+        outputs = "class" if lesson.hierarchy.num_subclasses == self.samples.hierarchy.num_classes else "subclass"
+        model = self._model(network, role, outputs)
+        seed = derived_seed(self.seed, role, "order")
+        weights, history = training.train(model, lesson, self.pixels, self.views, network, self.fabric, seed, on_epoch)
+        notes = {
+            "best": asdict(training.best_epoch(history, lesson)),
+            "history": [asdict(epoch) for epoch in history],
+            "train_seconds": time.perf_counter() - started,
+        }
+        store.save(self.out / job.path, weights, job.recipe, notes)
+
+    def _teacher(self, name: str) -> tuple[nn.Module, targets.Origin]:
+        """Load a trained teacher, and say what targets made with it now would come from."""
+        weights = store.load(self.out / f"teachers/{name}-seed{self.seed}.safetensors")
+        model = self._model(self.study.teacher, "teacher", "class" if name == "class" else "subclass")
+        model.load_state_dict(weights)
+        marks = store.weights_fingerprint(weights), self.samples.fingerprint, fingerprint(asdict(self.views))
+        return self.fabric.setup_module(model), targets.Origin(*marks)
+
+    def _model(self, network: Network, role: str, outputs: str) -> nn.Module:
+        """Build a network whose body starts alike in every arm of the seed, whatever the size of its head."""
+        hierarchy, seed = self.samples.hierarchy, derived_seed(self.seed, role.removesuffix("s"), "weights")
+        widest = _seeded_model(network, hierarchy.num_subclasses, self.samples, seed)
+        if outputs == "subclass":
+            return widest
+        model = _seeded_model(network, hierarchy.num_classes, self.samples, seed)
+        start, own = widest.state_dict(), model.state_dict()
+        alike = {name: start[name] for name in own if name in start and start[name].shape == own[name].shape}
+        model.load_state_dict(alike, strict=False)
+        return model
+
+    def _labels(self, outputs: str, shuffled: bool = False) -> Tensor:
+        """Give the hard labels (N,) that a network's outputs stand for; shuffled ones never reach the test split."""
+        samples = self.samples
+        if outputs == "class":
+            return torch.from_numpy(samples.class_labels)
+        labels = samples.subclass_labels.copy()
+        if shuffled:
+            random = np.random.Generator(np.random.Philox(derived_seed(self.seed, "shuffle")))
+            for rows in (samples.train, samples.validation):
+                for number in range(samples.hierarchy.num_classes):
+                    members = rows[samples.class_labels[rows] == number]
+                    labels[members] = random.permutation(labels[members])
+        return torch.from_numpy(labels)
+
+    def _hierarchy(self, outputs: str) -> SubclassHierarchy:
+        hierarchy = self.samples.hierarchy
+        return SubclassHierarchy.identity(hierarchy.classes) if outputs == "class" else hierarchy
+
+
+def _seeded_model(network: Network, outputs: int, samples: Samples, seed: int) -> nn.Module:
+    pixels = samples.images[samples.train].astype(np.float32) / 255  # (n, C, H, W)
+    mean, std = (torch.from_numpy(statistic(axis=(0, 2, 3))) for statistic in (pixels.mean, pixels.std))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model(network, outputs, samples.images.shape[1], mean, std.clamp_min(1e-3))
+
+
+def network_cost(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, int]:
+    """Count a network's parameters, and its multiply-adds for one image.
+
+    Args:
+        model: takes (1, C, H, W).
+        image_shape: (C, H, W).
+    """
+    counter = FlopCounterMode(display=False)
+    model.eval()
+    with torch.no_grad(), counter:
+        model(torch.zeros(1, *image_shape))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
