@@ -105,7 +105,7 @@ def train(
     rows = len(pixels.train)
     steps = math.ceil(rows / network.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(network.epochs * steps))
-    learner, learning = fabric.setup(model, optimizer)
+    learner, learning = fabric.setup(model.to(memory_format=torch.channels_last), optimizer)  # type: ignore[call-overload]
 
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
@@ -120,7 +120,7 @@ def train(
         for batch in order.tensor_split(steps):
             samples = pixels.train[batch]
             images = fabric.to_device(pixels.images[samples])
-            logits = learner(views.apply(images, samples, view).float() / 255)  # (B, K)
+            logits = learner(_as_input(views.apply(images, samples, view)))  # (B, K)
             loss = _loss(logits, lesson, samples, batch, view)
             fabric.backward(loss.total.mean())
             learning.step()
@@ -189,8 +189,13 @@ def predict(
         batch = fabric.to_device(images[samples])
         if views is not None:
             batch = views.apply(batch, samples, view)
-        logits.append(model(batch.float() / 255).float().cpu())
+        logits.append(model(_as_input(batch)).float().cpu())
     return torch.cat(logits)
+
+
+def _as_input(images: Tensor) -> Tensor:
+    """Turn uint8 pixels (B, C, H, W) into [0, 1], channels last, which convolutions train 1.2 to 1.5 times faster on."""
+    return images.to(dtype=torch.float32, memory_format=torch.channels_last) / 255
 
 
 def _warmup_cosine(steps: int) -> Callable[[int], float]:

@@ -1,0 +1,191 @@
+"""What a person sees: progress while a study runs, and its results as tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from subclass_kd.plan import Job
+
+# The questions of a study, most wanted first: the first pair that it compared heads the screen.
+HEADLINES = (("skd", "kd"), ("skd", "scratch"), ("kd", "scratch"))
+
+
+class RunProgress:
+    """Progress of a run: a live panel on a terminal, a line for each finished training elsewhere.
+
+    Use it as a context manager around the run, so that the panel goes when the run does.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.remaining: dict[str, int] = {}  # path -> epochs left
+        self.running: dict[str, tuple[Job, Any]] = {}  # path -> job and its last epoch
+        self.kinds: dict[str, str] = {}  # path -> kind of job
+        self.spent: dict[str, tuple[int, float]] = {}  # kind -> epochs measured, their seconds
+        self.total = self.finished = self.workers = 0
+        self.started = time.monotonic()
+        self.live = Live(console=console, get_renderable=self._panel, transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> RunProgress:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def begin(self, jobs: Sequence[Job], finished: int, workers: int) -> None:
+        """Note what there is to do."""
+        self.remaining = {job.path: job.epochs for job in jobs if job.epochs}
+        self.kinds = {job.path: job.kind for job in jobs}
+        self.total, self.finished, self.workers = len(jobs) + finished, finished, workers
+        self.started = time.monotonic()
+        kept = f", {finished} kept from before" if finished else ""
+        self._line(f"{len(jobs)} files to make{kept}; {workers} at a time")
+
+    def event(self, job: Job, event: str, content: Any) -> None:
+        """Note what happened to a job; say so if it was a whole training."""
+        if event == "started":
+            self.running[job.path] = (job, None)
+        elif event == "epoch":
+            self.running[job.path] = (job, content)
+            self.remaining[job.path] = job.epochs - content.epoch
+            epochs, seconds = self.spent.get(job.kind, (0, 0.0))
+            self.spent[job.kind] = (epochs + 1, seconds + content.seconds)
+        else:
+            _, epoch = self.running.pop(job.path)
+            self.finished += 1
+            if epoch is not None:
+                self._line(f"[{self.finished}/{self.total}] {_activity(job, epoch)}{self._time_left()}")
+
+    def _line(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _time_left(self) -> str:
+        """Estimate from the epochs still to come and the mean time of each kind; nothing before a first one."""
+        seconds = 0.0
+        for path, epochs in self.remaining.items():
+            measured, spent = self.spent.get(self.kinds[path], (0, 0.0))
+            if measured:
+                seconds += epochs * spent / measured
+            elif epochs and self.spent:
+                seconds += epochs * min(total / count for count, total in self.spent.values())
+        return f", about {seconds / max(1, self.workers):.0f} s left" if seconds else ""
+
+    def _panel(self) -> RenderableType:
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=max(1, self.total), completed=self.finished, width=30),
+            f"{self.finished} of {self.total} files, {time.monotonic() - self.started:.0f} s{self._time_left()}",
+        )
+        return Group(bar, *(Text(f"  {_activity(job, epoch)}") for job, epoch in list(self.running.values())))
+
+
+def _activity(job: Job, epoch: Any) -> str:
+    text = f"{job.kind.removesuffix('s')} {job.name}, seed {job.seed}"
+    if epoch is None:
+        return text
+    f1 = f"validation F1 {100 * epoch.validation_f1:.1f} %"
+    return f"{text}: epoch {epoch.epoch} of {job.epochs}, loss {epoch.loss:.4f}, {f1}"
+
+
+def show_results(console: Console, results: Mapping[str, Any], out: Path) -> None:
+    """Print the answer first, then arms, comparisons, label bits, and where the files are."""
+    seeds, data = len(results["study"]["seeds"]), results["data"]
+    images = {split: sum(row[split] for row in data["subclasses"]) for split in ("train", "validation", "test")}
+    console.print()
+    console.print(Text(headline(results), style="bold"))
+    console.print(
+        f"\n{data['positive']} against {' and '.join(name for name in data['classes'] if name != data['positive'])}; "
+        f"{len(data['subclasses'])} subclasses; images: {images['train']} training, {images['validation']} validation, "
+        f"{images['test']} test; {seeds} seed{'s' * (seeds > 1)}.\n",
+        highlight=False,
+    )
+    console.print(_arms_table(results))
+    console.print(_comparisons_table(results["comparisons"]))
+    if results["label_bits"]:
+        console.print(_bits_table(results["label_bits"]))
+    console.print(f"Files: {out}/results.json, and teachers/ targets/ students/ predictions/ beside it.", soft_wrap=True)
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """Answer the study's first question in one sentence, with its uncertainty.
+
+    >>> comparison = {"arm": "skd", "reference": "kd", "difference": 0.013, "ci95": [0.004, 0.022],
+    ...               "verdict": "better", "seeds": 10, "test_images": 1000}
+    >>> headline({"comparisons": [comparison], "arms": {"skd": {}, "kd": {}}})
+    'skd beats kd by +1.3 F1 points (95 % interval +0.4 to +2.2, 10 seeds, 1,000 test images).'
+    """
+    comparisons = {(row["arm"], row["reference"]): row for row in results["comparisons"]}
+    row = next((comparisons[pair] for pair in HEADLINES if pair in comparisons), None)
+    if row is None:
+        return f"No pair of arms to compare: {', '.join(results['arms'])}."
+    size = f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}, {row['test_images']:,} test images"
+    interval = f"95 % interval {_interval(row['ci95'])}, {size}" if row["ci95"] else f"no interval: {row['reason']}"
+    points = f"{100 * row['difference']:+.1f} F1 points ({interval})"
+    arm, reference = row["arm"], row["reference"]
+    if row["verdict"] == "better":
+        return f"{arm} beats {reference} by {points}."
+    if row["verdict"] == "worse":
+        return f"{arm} is worse than {reference}: {points}."
+    return f"Inconclusive: {arm} minus {reference} is {points}."
+
+
+def _arms_table(results: Mapping[str, Any]) -> Table:
+    title = "Arms and teachers on the test split, %: mean over seeds [95 % interval over seeds]"
+    table = Table("", "F1", "macro F1", "AUROC", "subclass", "parameters", "train s", title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, row in results["arms"].items():
+        table.add_row(name, *_cells(row))
+    table.add_section()
+    for name, row in results["teachers"].items():
+        table.add_row(f"teacher of {name}", *_cells(row), style="dim")
+    return table
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    metrics = [_percent(row[key]) for key in ("f1", "f1_macro", "auroc", "subclass_accuracy")]
+    return [*metrics, f"{row['parameters']:,}", f"{row['train_seconds']:.1f}"]
+
+
+def _percent(summary: Mapping[str, Any]) -> str:
+    if summary["mean"] is None:
+        return "-"
+    mean = f"{100 * summary['mean']:.1f}"
+    return f"{mean} [{100 * summary['ci95'][0]:.1f}, {100 * summary['ci95'][1]:.1f}]" if summary["ci95"] else mean
+
+
+def _comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
+    title = "Difference in F1, points: over seeds and test images; verdicts corrected for their number (Holm)"
+    table = Table("", "difference", "95 % interval", "p", "p (Holm)", "verdict", title=title, title_justify="left")
+    styles = {"better": "green", "worse": "red", "inconclusive": ""}
+    for row in comparisons:
+        ps = [f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("p_value", "p_holm")]
+        interval = _interval(row["ci95"]) if row["ci95"] else "-"
+        verdict = Text(row["verdict"], style=styles[row["verdict"]])
+        table.add_row(f"{row['arm']} - {row['reference']}", f"{100 * row['difference']:+.2f}", interval, *ps, verdict)
+    return table
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+
+
+def _bits_table(bits: Mapping[str, Any]) -> Table:
+    title = "Label bits of the subclass teacher, extra bits a sample (mean over seeds)"
+    table = Table("", "symmetric", "mutual information", "soft", "ceiling", "accuracy %", title=title, title_justify="left")
+    for split, row in bits.items():
+        values = [f"{row[key]:.3f}" for key in ("symmetric", "mutual_information", "soft", "ceiling")]
+        table.add_row(f"{split} ({row['images']:,} images)", *values, f"{100 * row['accuracy']:.1f}")
+    return table
