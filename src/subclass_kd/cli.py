@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+RUNS = Path("skd-runs")
 DEMO = {"data": {"kind": "fashion-mnist"}, "seeds": 3}
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; a run that is there goes on.", show_default=False)]
@@ -34,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print results.json instead
 
 @app.command()
 def demo(
-    out: Out = Path("skd-runs/demo"),
+    out: Out = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many times each arm is trained.")] = 3,
     workers: Workers = None,
     set_: Set = None,
@@ -43,7 +44,7 @@ def demo(
     """Run a whole study on images that come with the package: six arms, a table, a verdict."""
     from subclass_kd.study_file import make_study
 
-    _run(make_study(DEMO | {"seeds": seeds}, _overrides(set_, workers), "demo"), out, as_json)
+    _run(make_study(DEMO | {"seeds": seeds}, _overrides(set_, workers), "demo"), out or RUNS / "demo", as_json)
 
 
 @app.command()
@@ -58,7 +59,7 @@ def run(
     from subclass_kd.study_file import load_study
 
     study = load_study(study_file, _overrides(set_, workers))
-    _run(study, out or Path("skd-runs") / study_file.stem, as_json)
+    _run(study, out or RUNS / study_file.stem, as_json)
 
 
 def _overrides(set_: list[str] | None, workers: int | None) -> list[str]:

@@ -81,13 +81,13 @@ class Augment(Section):
 class Study(Section):
     """Data, teachers, arms, seeds: all that a run needs to know."""
 
-    data: Data = Field(default_factory=Data)
+    data: Data = Data()
     hierarchy: dict[str, list[str]] | None = Field(None, description="class: [subclasses]; found in the data if absent")
     positive: str | None = Field(None, description="the class that F1 speaks of; the last one if not given")
-    teacher: Teacher = Field(default_factory=Teacher)
-    student: Student = Field(default_factory=Student)
-    distillation: Distillation = Field(default_factory=Distillation)
-    augment: Augment = Field(default_factory=Augment)
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    distillation: Distillation = Distillation()
+    augment: Augment = Augment()
     arms: list[ArmName] = Field(default_factory=lambda: list(typing.get_args(ArmName)), min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default_factory=lambda: list(range(5)), min_length=1)
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

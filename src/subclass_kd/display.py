@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -106,16 +107,19 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
     console.print()
     console.print(Text(headline(results), style="bold"))
     console.print(
-        f"\n{data['positive']} against {' and '.join(name for name in data['classes'] if name != data['positive'])}; "
-        f"{len(data['subclasses'])} subclasses; images: {images['train']} training, {images['validation']} validation, "
-        f"{images['test']} test; {seeds} seed{'s' * (seeds > 1)}.\n",
+        f'\nF1 of "{data["positive"]}" ({len(data["classes"])} classes, {len(data["subclasses"])} subclasses), '
+        f"{seeds} seed{'s' * (seeds > 1)}. Images: {images['train']:,} training, {images['validation']:,} validation, "
+        f"{images['test']:,} test.\n",
         highlight=False,
+        markup=False,
     )
     console.print(_arms_table(results))
     console.print(_comparisons_table(results["comparisons"]))
     if results["label_bits"]:
         console.print(_bits_table(results["label_bits"]))
-    console.print(f"Files: {out}/results.json, and teachers/ targets/ students/ predictions/ beside it.", soft_wrap=True)
+    console.print(
+        f"Files: {out}/results.json, and teachers/ targets/ students/ predictions/ beside it.", soft_wrap=True
+    )
 
 
 def headline(results: Mapping[str, Any]) -> str:
@@ -141,21 +145,29 @@ def headline(results: Mapping[str, Any]) -> str:
     return f"Inconclusive: {arm} minus {reference} is {points}."
 
 
+def _table(title: str, *columns: str) -> Table:
+    """Make a table that fits 80 columns: no vertical rules, numbers to the right."""
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold"
+    )
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
 def _arms_table(results: Mapping[str, Any]) -> Table:
-    title = "Arms and teachers on the test split, %: mean over seeds [95 % interval over seeds]"
-    table = Table("", "F1", "macro F1", "AUROC", "subclass", "parameters", "train s", title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    title = "Test split, %: mean over seeds, \u00b1 half of the 95 % interval over seeds"
+    table = _table(title, "", "F1", "AUROC", "subclass", "parameters", "train s")
     for name, row in results["arms"].items():
         table.add_row(name, *_cells(row))
     table.add_section()
     for name, row in results["teachers"].items():
-        table.add_row(f"teacher of {name}", *_cells(row), style="dim")
+        table.add_row(f"teacher: {name.removeprefix('subclass-')}", *_cells(row), style="dim")
     return table
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    metrics = [_percent(row[key]) for key in ("f1", "f1_macro", "auroc", "subclass_accuracy")]
+    metrics = [_percent(row[key]) for key in ("f1", "auroc", "subclass_accuracy")]
     return [*metrics, f"{row['parameters']:,}", f"{row['train_seconds']:.1f}"]
 
 
@@ -163,18 +175,20 @@ def _percent(summary: Mapping[str, Any]) -> str:
     if summary["mean"] is None:
         return "-"
     mean = f"{100 * summary['mean']:.1f}"
-    return f"{mean} [{100 * summary['ci95'][0]:.1f}, {100 * summary['ci95'][1]:.1f}]" if summary["ci95"] else mean
+    return f"{mean} \u00b1 {100 * (summary['ci95'][1] - summary['mean']):.1f}" if summary["ci95"] else mean
 
 
 def _comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
-    title = "Difference in F1, points: over seeds and test images; verdicts corrected for their number (Holm)"
-    table = Table("", "difference", "95 % interval", "p", "p (Holm)", "verdict", title=title, title_justify="left")
+    title = "Difference in F1, over seeds and test images"
+    table = _table(title, "", "points", "95 % interval", "p (Holm)", "verdict")
     styles = {"better": "green", "worse": "red", "inconclusive": ""}
     for row in comparisons:
-        ps = [f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("p_value", "p_holm")]
+        p_holm = "-" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
         interval = _interval(row["ci95"]) if row["ci95"] else "-"
         verdict = Text(row["verdict"], style=styles[row["verdict"]])
-        table.add_row(f"{row['arm']} - {row['reference']}", f"{100 * row['difference']:+.2f}", interval, *ps, verdict)
+        table.add_row(
+            f"{row['arm']} - {row['reference']}", f"{100 * row['difference']:+.1f}", interval, p_holm, verdict
+        )
     return table
 
 
@@ -183,9 +197,9 @@ def _interval(ends: Sequence[float]) -> str:
 
 
 def _bits_table(bits: Mapping[str, Any]) -> Table:
-    title = "Label bits of the subclass teacher, extra bits a sample (mean over seeds)"
-    table = Table("", "symmetric", "mutual information", "soft", "ceiling", "accuracy %", title=title, title_justify="left")
+    title = "Label bits of the subclass teacher: extra bits an image, mean over seeds"
+    table = _table(title, "", "symmetric", "mutual inf.", "soft", "ceiling", "accuracy %")
     for split, row in bits.items():
         values = [f"{row[key]:.3f}" for key in ("symmetric", "mutual_information", "soft", "ceiling")]
-        table.add_row(f"{split} ({row['images']:,} images)", *values, f"{100 * row['accuracy']:.1f}")
+        table.add_row(f"{split}, {row['images']:,} images", *values, f"{100 * row['accuracy']:.1f}")
     return table

@@ -73,7 +73,8 @@ def build_model(network: Network, outputs: int, channels: int, mean: Tensor, std
         network: the study's teacher or student.
         outputs: number of logits.
         channels: C.
-        mean, std: (C,) of the training images, for networks without pretrained normalisation.
+        mean: (C,) of the training images, for a network that brings no normalisation with its weights.
+        std: (C,) likewise.
 
     Raises:
         UserError: the builder refuses its options, or gives no module.
@@ -83,6 +84,7 @@ def build_model(network: Network, outputs: int, channels: int, mean: Tensor, std
     kind, _, name = network.model.partition(":")
     where = f'model "{network.model}"'
     options = network.options
+    body: Any
     try:
         if kind == "small":
             body = {"resnet": networks.SmallResNet, "convnet": networks.SmallConvNet}[name](

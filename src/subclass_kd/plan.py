@@ -52,7 +52,9 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
     def job(kind: Kind, name: str, seed: int, needs: tuple[str, ...], inputs: Any, epochs: int = 0) -> Job:
         return Job(kind, name, seed, needs, fingerprint(kind, name, seed, inputs), epochs)
 
-    jobs = [job("teachers", name, seed, (), teaching, study.teacher.epochs) for seed in study.seeds for name in teachers]
+    jobs = [
+        job("teachers", name, seed, (), teaching, study.teacher.epochs) for seed in study.seeds for name in teachers
+    ]
     jobs += [job("targets", made.name, made.seed, (made.path,), teaching) for made in jobs]
     targets = {(made.name, made.seed): made.path for made in jobs if made.kind == "targets"}
     for seed in study.seeds:

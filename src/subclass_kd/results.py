@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import platform
 import statistics
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import lightning_fabric
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 import subclass_kd
 from subclass_kd import store
-from subclass_kd.arms import ARMS, teachers_of
+from subclass_kd.arms import teachers_of
 from subclass_kd.comparison import compare, pairs
 from subclass_kd.config import Study
 from subclass_kd.data import Samples
@@ -44,7 +43,7 @@ def assemble(study: Study, samples: Samples, out: Path) -> dict[str, Any]:
     """
     arms = {name: _network(study, samples, out, "students", name) for name in study.arms}
     teachers = {name: _network(study, samples, out, "teachers", name) for name in teachers_of(list(study.arms))}
-    decisions = {
+    decisions: dict[str, NDArray[np.int64]] = {
         name: np.stack([_class_log_probs(logits, samples).argmax(-1) for logits in _test_logits(study, out, name)])
         for name in study.arms
     }  # (S, N) each
@@ -130,8 +129,8 @@ def _environment(study: Study) -> dict[str, Any]:
         "subclass_kd": subclass_kd.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "lightning_fabric": lightning_fabric.__version__,
-        "timm": timm.__version__,
+        "lightning_fabric": version("lightning_fabric"),
+        "timm": version("timm"),
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(fabric.device) if on_cuda else fabric.device.type,
