@@ -109,12 +109,12 @@ def paired_difference(differences: NDArray[np.float64], left_out: NDArray[np.flo
     where t and z are quantiles of Student's t and of the normal, and the p-value solves :math:`h(p) = |\bar D|`. The
     part that few seeds tell about pays Student's price, the part that many images tell about pays the normal one.
 
-    Its error is at most p at **every** level: with Z standard normal, :math:`w = \mathrm{E}[a] / (\mathrm{E}[a] + b)`
-    and :math:`G(u) = P(Z^2 \le u)`, which is concave, coverage is :math:`\mathrm{E}\, G(w t^2 \chi^2_{S-1} / (S-1) +
-    (1-w) z^2) \ge w (1-p) + (1-w) (1-p) = 1-p` (S. K. Banerjee 1960, Sankhyā 22, 357-358; on such bounds Ruben 2002,
-    http://sankhya.isical.ac.in/search/64a1/8174fnl.html). The usual t test on :math:`\bar D / \sqrt{a + b}` with the
-    degrees of freedom of Hillis 2007, https://doi.org/10.1002/sim.2532, has no such bound and errs too often with five
-    seeds or fewer, most of all at the small p that Holm's correction asks for: benchmarks/false_positives.py.
+    For normal differences and a known b the error is at most p at **every** level: with Z standard normal,
+    :math:`w = \mathrm{E}[a] / (\mathrm{E}[a] + b)` and :math:`G(u) = P(Z^2 \le u)`, which is concave, coverage is
+    :math:`\mathrm{E}\, G(w t^2 \chi^2_{S-1} / (S-1) + (1-w) z^2) \ge w (1-p) + (1-w) (1-p) = 1-p` (S. K. Banerjee 1960,
+    Sankhyā 22, 357-358; on such bounds Ruben 2002, http://sankhya.isical.ac.in/search/64a1/8174fnl.html). The usual t
+    test on :math:`\bar D / \sqrt{a + b}` with the degrees of freedom of Hillis 2007, https://doi.org/10.1002/sim.2532,
+    has no such bound: with few seeds it errs too often, most of all at the small p that Holm's correction asks for.
 
     Args:
         differences: (S,) metric of the arm minus metric of the reference, seed by seed.

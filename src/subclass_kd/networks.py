@@ -26,9 +26,9 @@ class Normalised(nn.Module):
         return logits
 
 
-def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
     """Convolution and batch normalisation, which makes a bias needless."""
-    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
@@ -86,30 +86,31 @@ class SmallResNet(nn.Module):
 
 
 class SmallConvNet(nn.Module):
-    """A student of a few thousand parameters: a stem and two depthwise-separable convolutions.
+    """A student of a few thousand parameters: three 3x3 convolutions, each halving the image and doubling the width.
+
+    Plain convolutions, since at these sizes a CPU takes no longer for them than for depthwise-separable ones of a
+    quarter of the parameters.
 
     Args:
         num_classes: number of logits.
         in_chans: channels of the images.
-        width: channels of the stem; the embedding has four times as many, since subclasses need room to lie apart.
+        width: channels of the first convolution; the embedding has four times as many, since subclasses need room to
+            lie apart.
 
     >>> student = SmallConvNet(num_classes=10)
     >>> sum(parameter.numel() for parameter in student.parameters())
-    1402
+    6274
     """
 
     def __init__(self, num_classes: int, in_chans: int = 1, width: int = 8) -> None:
         super().__init__()
         self.stem = _convolution(in_chans, width, 3, stride=2)
-        self.depthwise_1 = _convolution(width, width, 3, groups=width)
-        self.pointwise_1 = _convolution(width, 2 * width, 1)
-        self.depthwise_2 = _convolution(2 * width, 2 * width, 3, stride=2, groups=2 * width)
-        self.pointwise_2 = _convolution(2 * width, 4 * width, 1)
+        self.second = _convolution(width, 2 * width, 3, stride=2)
+        self.third = _convolution(2 * width, 4 * width, 3, stride=2)
         self.head = nn.Linear(4 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.stem(x))  # (N, width, H / 2, W / 2)
-        x = F.relu(self.pointwise_1(self.depthwise_1(x)))
-        x = F.relu(self.pointwise_2(self.depthwise_2(x)))  # (N, 4 * width, H / 4, W / 4)
+        x = F.relu(self.second(F.relu(self.stem(x))))  # (N, 2 * width, H / 4, W / 4)
+        x = F.relu(self.third(x))  # (N, 4 * width, H / 8, W / 8)
         logits: Tensor = self.head(x.mean((2, 3)))  # (N, num_classes)
         return logits

@@ -1,0 +1,106 @@
+"""Which grouping and which recipe the demo uses, chosen on training images only.
+
+    python -m benchmarks.demo_recipe --root FOLDER [--seeds N] [--json FILE] [--only NAME]
+
+FOLDER holds the four official IDX files of Fashion-MNIST. Only the training file is read: its first 300 images of each
+class are the demo's training images, and its last 1,000 of each class stand in for a test split. Each candidate is a
+whole study of the arms below; every arm of a candidate has the same schedule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import describe_machine
+from subclass_kd.data.fashion_mnist import NAMES, read_idx
+from subclass_kd.study import run_study
+from subclass_kd.study_file import make_study
+
+ARMS = ["scratch", "subclass-labels", "kd", "skd"]
+GROUPINGS = {
+    "parity": ["Trouser", "Dress", "Sandal", "Sneaker", "Ankle boot"],
+    "slipped on": ["T-shirt/top", "Pullover", "Dress", "Sandal"],
+    "warm weather": ["T-shirt/top", "Dress", "Sandal", "Shirt", "Sneaker"],
+}
+CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
+    "grouping: parity": ("parity", {}),
+    "grouping: warm weather": ("warm weather", {}),
+    "the demo": ("slipped on", {}),
+    "temperature 2": ("slipped on", {"distillation.temperature": 2}),
+    "temperature 4": ("slipped on", {"distillation.temperature": 4}),
+    "alpha 0.5": ("slipped on", {"distillation.alpha": 0.5}),
+    "class hard target": ("slipped on", {"distillation.hard_target": "class"}),
+    "student rate 3e-3": ("slipped on", {"student.learning_rate": 3e-3}),
+    "student rate 2e-2": ("slipped on", {"student.learning_rate": 2e-2}),
+    "student 60 epochs": ("slipped on", {"student.epochs": 60}),
+    "teacher 20 epochs": ("slipped on", {"teacher.epochs": 20}),
+    "teacher 5 epochs": ("slipped on", {"teacher.epochs": 5}),
+    "views 1": ("slipped on", {"distillation.views": 1}),
+}
+
+
+def write_folder(root: Path, folder: Path, train: int = 300, held_out: int = 1000) -> None:
+    """Write the four IDX files of a study whose "test" images come from the official training file."""
+    path = next(path for path in (root / f"train-images-idx3-ubyte{end}" for end in ("", ".gz")) if path.exists())
+    images = read_idx(path, 3)
+    labels = read_idx(path.with_name(path.name.replace("images-idx3", "labels-idx1")), 1)
+    of_class = [np.flatnonzero(labels == number) for number in range(10)]
+    parts = {"train": [rows[:train] for rows in of_class], "t10k": [rows[-held_out:] for rows in of_class]}
+    for prefix, chosen in parts.items():
+        rows = np.sort(np.concatenate(chosen))
+        for name, content in (("images-idx3", images[rows]), ("labels-idx1", labels[rows])):
+            header = bytes([0, 0, 8, content.ndim]) + np.array(content.shape, ">u4").tobytes()
+            (folder / f"{prefix}-{name}-ubyte").write_bytes(header + content.tobytes())
+
+
+def measure(folder: Path, grouping: str, changes: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """Run one candidate and give F1 of each network, and the paired differences."""
+    positive = GROUPINGS[grouping]
+    hierarchy = {"other": [name for name in NAMES if name not in positive], grouping: positive}
+    content = {"data": {"root": str(folder)}, "hierarchy": hierarchy, "arms": ARMS, "seeds": seeds}
+    with tempfile.TemporaryDirectory() as out:
+        results = run_study(make_study(content, [f"{key}={value}" for key, value in changes.items()]), Path(out))
+    networks = {**results["arms"], **{f"teacher: {name}": row for name, row in results["teachers"].items()}}
+    return {
+        "f1": {name: row["f1"] for name, row in networks.items()},
+        "comparisons": results["comparisons"],
+        "label_bits": {split: row["mutual_information"] for split, row in results["label_bits"].items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=CANDIDATES, action="append")
+    options = parser.parse_args()
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(options.root, Path(folder))
+        columns = [*ARMS, "teacher: class", "teacher: subclass", "kd-scratch", "labels-scratch", "skd-scratch", "skd-kd"]
+        print(f"{options.seeds} seeds, 2,400 training, 600 validation, 10,000 held-out images; {describe_machine()}")
+        print(f"F1 of the positive class, %, mean; differences with half of the 95 % interval\n{'':24}", *columns)
+        for name in options.only or CANDIDATES:
+            rows[name] = row = measure(Path(folder), *CANDIDATES[name], options.seeds)
+            means = [f"{100 * row['f1'][column]['mean']:.1f}" for column in columns[:6]]
+            pairs = {(each["arm"], each["reference"]): each for each in row["comparisons"]}
+            wanted = [("kd", "scratch"), ("subclass-labels", "scratch"), ("skd", "scratch"), ("skd", "kd")]
+            differences = [
+                f"{100 * pairs[pair]['difference']:+.1f}±{100 * (pairs[pair]['ci95'][1] - pairs[pair]['difference']):.1f}"
+                for pair in wanted
+            ]
+            print(f"{name:24}", *means, *differences, flush=True)
+            if options.json:
+                report = {"machine": describe_machine(), "seeds": options.seeds, "candidates": rows}
+                options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

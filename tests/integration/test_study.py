@@ -1,0 +1,248 @@
+"""Whole studies: repeatable, resumable, blind to the test split until the end, and silent where there is nothing."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from subclass_kd import store, work
+from subclass_kd.arms import ARMS
+from subclass_kd.data import load_samples
+from subclass_kd.errors import UserError
+from subclass_kd.plan import plan
+from subclass_kd.study import Silent, run_study
+from subclass_kd.study_file import make_study
+
+SMALL = {
+    "teacher": {"model": "small:resnet", "options": {"width": 4}, "epochs": 2},
+    "student": {"model": "small:convnet", "options": {"width": 4}, "epochs": 3},
+    "distillation": {"views": 2},
+    "seeds": 2,
+    "workers": 1,
+}
+
+
+def small_study(folder, **changes):
+    return make_study({**SMALL, "data": {"kind": "fashion-mnist", "root": str(folder)}, **changes})
+
+
+def without_timings(content):
+    """Drop every key that says how long something took."""
+    if isinstance(content, dict):
+        return {key: without_timings(value) for key, value in content.items() if not key.endswith("seconds")}
+    return [without_timings(item) for item in content] if isinstance(content, list) else content
+
+
+class Counting(Silent):
+    """Progress that notes which jobs ran."""
+
+    def __init__(self):
+        self.made = []
+
+    def event(self, job, event, content):
+        if event == "finished":
+            self.made.append(job.path)
+
+
+@pytest.fixture(scope="module")
+def finished(small_idx_folder, tmp_path_factory):
+    """A finished run of the small study, six arms and two seeds; tests copy it before they change it."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    return small_study(small_idx_folder), out, run_study(small_study(small_idx_folder), out)
+
+
+def test_two_workers_give_the_results_of_one_but_for_timings(finished, small_idx_folder, tmp_path):
+    _, _, first = finished
+    second = run_study(small_study(small_idx_folder, workers=2), tmp_path / "second")
+    assert json.dumps(without_timings(second)) == json.dumps(without_timings(first))
+
+
+def test_a_finished_run_makes_nothing_and_reads_its_results(finished):
+    study, out, first = finished
+    progress = Counting()
+    assert run_study(study, out, progress) == first
+    assert progress.made == []
+
+
+def test_what_is_missing_or_damaged_is_made_again_to_the_byte(finished, tmp_path):
+    study, out, first = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / "students/skd-seed1.safetensors").unlink()
+    damaged = copy / "students/kd-seed0.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    (copy / "results.json").unlink()
+    progress = Counting()
+    again = run_study(study, copy, progress)
+    assert sorted(progress.made) == ["students/kd-seed0.safetensors", "students/skd-seed1.safetensors"]
+    assert without_timings(again) == without_timings(first)
+    for name in ("skd-seed1", "kd-seed0"):
+        before, after = (store.load(folder / f"students/{name}.safetensors") for folder in (out, copy))
+        assert all(before[key].equal(after[key]) for key in before)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_results(finished, tmp_path):
+    study, _, first = finished
+
+    class Stopping(Counting):
+        def event(self, job, event, content):
+            super().event(job, event, content)
+            if len(self.made) == 15 and event == "epoch":
+                raise KeyboardInterrupt
+
+    out, stopped, resumed = tmp_path / "run", Stopping(), Counting()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, out, stopped)
+    assert not (out / "results.json").exists()
+    assert not list(out.rglob("*.part"))
+    assert without_timings(run_study(study, out, resumed)) == without_timings(first)
+    assert len(resumed.made) + 15 == len(plan(study, ""))
+
+
+def test_another_study_in_the_same_folder_is_refused_with_the_differing_keys(finished, small_idx_folder):
+    _, out, _ = finished
+    other = small_study(small_idx_folder, distillation={"views": 2, "temperature": 3.0})
+    with pytest.raises(UserError, match=r"distillation\.temperature: 1\.0 before, 3\.0 now"):
+        run_study(other, out)
+
+
+def test_results_have_every_key_of_schema_1(finished):
+    study, _, results = finished
+    assert list(results) == [
+        "schema", "study", "environment", "data", "teachers", "label_bits", "arms", "comparisons",
+    ]  # fmt: skip
+    assert results["schema"] == 1
+    assert list(results["arms"]) == list(ARMS)
+    assert list(results["teachers"]) == ["class", "subclass", "subclass-shuffled"]
+    metrics = {
+        "f1", "f1_macro", "auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier", "ece",
+        "subclass_accuracy",
+    }  # fmt: skip
+    for name, row in (results["arms"] | results["teachers"]).items():
+        assert metrics | {"parameters", "multiply_adds", "train_seconds"} <= set(row)
+        for metric in metrics:
+            assert set(row[metric]) == {"mean", "std", "ci95", "per_seed"}
+            assert len(row[metric]["per_seed"]) == 2
+        names_subclasses = name in ("subclass", "subclass-labels", "skd")
+        assert (row["subclass_accuracy"]["mean"] is not None) == names_subclasses
+    for split, images in (("train", 320), ("test", 200)):
+        bits = results["label_bits"][split]
+        assert {"symmetric", "mutual_information", "soft", "ceiling", "accuracy"} <= set(bits)
+        assert bits["images"] == images
+        assert bits["ceiling"] == pytest.approx((0.4 * np.log2(4) + 0.6 * np.log2(6)), abs=1e-9)
+        assert 0 <= bits["mutual_information"] <= bits["ceiling"] + 1e-9
+    assert len(results["comparisons"]) == 9
+    for row in results["comparisons"]:
+        assert {"arm", "reference", "metric", "difference", "ci95", "p_value", "verdict"} <= set(row)
+    assert {row["train"] for row in results["data"]["subclasses"]} == {32}
+
+
+def test_metrics_in_results_are_those_of_the_stored_predictions(finished):
+    """F1 and subclass accuracy by hand from the logits on disk."""
+    study, out, results = finished
+    samples = load_samples(study)
+    parents = np.asarray(samples.hierarchy.parent_indices)
+    labels = samples.subclass_labels[samples.test]
+    for seed in study.seeds:
+        logits = store.load(out / f"predictions/students/skd-seed{seed}.safetensors")["test"].double().numpy()
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        by_class = np.stack([shares[:, parents == number].sum(1) for number in range(2)], 1)
+        decided, truly = by_class.argmax(1) == samples.positive, parents[labels] == samples.positive
+        f1 = 2 * (decided & truly).sum() / (decided.sum() + truly.sum())
+        assert results["arms"]["skd"]["f1"]["per_seed"][seed] == pytest.approx(f1, abs=1e-12)
+        accuracy = (logits.argmax(1) == labels).mean()
+        assert results["arms"]["skd"]["subclass_accuracy"]["per_seed"][seed] == pytest.approx(accuracy)
+
+
+def test_the_small_study_learns(finished):
+    _, _, results = finished
+    assert results["teachers"]["class"]["auroc"]["mean"] > 0.7
+    assert results["arms"]["scratch"]["auroc"]["mean"] > 0.6
+
+
+def test_the_test_split_chooses_nothing(finished, small_idx_folder, write_idx, tmp_path):
+    """Other test images, same training images: the same trained students, to the byte."""
+    study, out, _ = finished
+    folder = tmp_path / "data"
+    shutil.copytree(small_idx_folder, folder)
+    samples = load_samples(study)
+    noise = np.random.default_rng(0).integers(0, 256, (len(samples.test), 28, 28), dtype=np.uint8)
+    write_idx(folder / "t10k-images-idx3-ubyte", noise)
+    other = small_study(folder, arms=["scratch", "skd"], seeds=[0])
+    run_study(other, tmp_path / "run")
+    for name in ("scratch", "skd"):
+        first, second = (store.load(run / f"students/{name}-seed0.safetensors") for run in (out, tmp_path / "run"))
+        assert all(first[key].equal(second[key]) for key in first)
+
+
+def test_arms_of_a_seed_start_from_the_same_body_whatever_their_head(finished):
+    study, out, _ = finished
+    bench = work._Bench(study, out, seed=0)
+    narrow, wide = (bench._model(study.student, "student", outputs).state_dict() for outputs in ("class", "subclass"))
+    differing = [name for name in narrow if narrow[name].shape != wide[name].shape]
+    assert differing == ["body.head.weight", "body.head.bias"]
+    assert all(narrow[name].equal(wide[name]) for name in narrow if name not in differing)
+    other = work._Bench(study, out, seed=1)._model(study.student, "student", "class").state_dict()
+    assert not other["body.stem.0.weight"].equal(narrow["body.stem.0.weight"])
+
+
+def test_shuffled_labels_keep_class_and_counts_and_spare_the_test_split(finished):
+    study, out, _ = finished
+    samples = load_samples(study)
+    shuffled = work._Bench(study, out, seed=0)._labels("subclass", shuffled=True).numpy()
+    parents = np.asarray(samples.hierarchy.parent_indices)
+    assert (parents[shuffled] == samples.class_labels).all()
+    assert (shuffled[samples.test] == samples.subclass_labels[samples.test]).all()
+    for rows in (samples.train, samples.validation):
+        assert (np.bincount(shuffled[rows]) == np.bincount(samples.subclass_labels[rows])).all()
+        # A subclass of a class of four or six keeps its label by chance one time in four or six.
+        assert 0.1 < (shuffled[rows] == samples.subclass_labels[rows]).mean() < 0.35
+
+
+def test_stale_targets_stop_a_student_and_say_what_changed(finished, tmp_path):
+    study, out, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    other = copy / "teachers/subclass-seed1.safetensors"
+    mine = copy / "teachers/subclass-seed0.safetensors"
+    header = store._header(mine)
+    weights = store.load(other)
+    store.save(mine, weights, header["recipe"], json.loads(header["notes"]))
+    (copy / "students/skd-seed0.safetensors").unlink()
+    (copy / "results.json").unlink()
+    with pytest.raises(UserError, match="targets of another teacher.*rm "):
+        run_study(study, copy)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_fault_in_a_job_is_told_and_what_was_finished_is_kept(finished, small_idx_folder, tmp_path, workers):
+    study, out, first = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    for path in [*copy.glob("students/skd-*"), copy / "results.json"]:
+        path.unlink()
+    targets = copy / "targets/subclass-seed0.safetensors"
+    size = targets.stat().st_size
+    content = bytearray(targets.read_bytes())
+    position = content.index(b'\\"teacher\\": \\"') + len(b'\\"teacher\\": \\"')
+    content[position : position + 4] = b"beef"
+    targets.write_bytes(bytes(content))
+    assert targets.stat().st_size == size
+    with pytest.raises(UserError, match="targets of another teacher"):
+        run_study(small_study(small_idx_folder, workers=workers), copy)
+    targets.unlink()
+    again = run_study(small_study(small_idx_folder, workers=workers), copy)
+    assert without_timings(again) == without_timings(first)
+
+
+def test_labels_shuffled_at_random_give_no_arm_a_better_verdict(small_idx_folder, write_idx, tmp_path):
+    """Nothing can be learned, so nothing may be found: images and labels have no bond in any split."""
+    folder = tmp_path / "data"
+    shutil.copytree(small_idx_folder, folder)
+    random = np.random.default_rng(1)
+    for prefix, count in (("train", 400), ("t10k", 200)):
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte", random.permutation(np.arange(count) % 10).astype(np.uint8))
+    results = run_study(small_study(folder, seeds=3, workers=2), tmp_path / "run")
+    assert [row["verdict"] for row in results["comparisons"]] == ["inconclusive"] * 9
+    assert results["label_bits"]["test"]["mutual_information"] < 0.4
