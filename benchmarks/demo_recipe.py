@@ -84,7 +84,15 @@ def main() -> None:
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         write_folder(options.root, Path(folder))
-        columns = [*ARMS, "teacher: class", "teacher: subclass", "kd-scratch", "labels-scratch", "skd-scratch", "skd-kd"]
+        columns = [
+            *ARMS,
+            "teacher: class",
+            "teacher: subclass",
+            "kd-scratch",
+            "labels-scratch",
+            "skd-scratch",
+            "skd-kd",
+        ]
         print(f"{options.seeds} seeds, 2,400 training, 600 validation, 10,000 held-out images; {describe_machine()}")
         print(f"F1 of the positive class, %, mean; differences with half of the 95 % interval\n{'':24}", *columns)
         for name in options.only or CANDIDATES:

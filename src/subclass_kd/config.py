@@ -5,6 +5,7 @@ Nothing here imports torch, so that a wrong study is refused at once.
 
 from __future__ import annotations
 
+import json
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,21 +14,28 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from subclass_kd.arms import ARMS
 
+MOST_SEEDS = 1000  # a slip of the finger must not fill the memory
+
 ArmName = Literal["scratch", "subclass-labels", "kd", "kd-collapsed", "skd", "skd-shuffled"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """A group of keys; unknown ones are refused, and nothing changes after reading."""
+    """A group of keys; unknown ones are refused, and nothing changes after reading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Strict: ``epochs: true`` is no 1 and ``epochs: "5"`` no 5.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Data(Section):
     """Which images, and how many of them."""
 
     kind: Literal["fashion-mnist"] = "fashion-mnist"
-    root: Path | None = Field(None, description="folder with the four IDX files; without it, the embedded selection")
+    root: Path | None = Field(
+        None, strict=False, description="folder with the four IDX files; without it, the embedded selection"
+    )
     size: int | None = Field(None, ge=8, le=1024, description="height and width in pixels; as stored if not given")
     channels: Literal[1, 3] = 1
     train_images: int | None = Field(None, ge=4, description="use so many training images, drawn by subclass")
@@ -44,6 +52,16 @@ class Network(Section):
     batch_size: int = Field(64, ge=2)
     learning_rate: Positive
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """A date or a set would fit no study.json."""
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("text, finite numbers, true, false, null, and lists and keys of these") from None
+        return value
 
 
 class Teacher(Network):
@@ -89,7 +107,9 @@ class Study(Section):
     distillation: Distillation = Distillation()
     augment: Augment = Augment()
     arms: list[ArmName] = Field(default_factory=lambda: list(typing.get_args(ArmName)), min_length=1)
-    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default_factory=lambda: list(range(5)), min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        default_factory=lambda: list(range(5)), min_length=1, max_length=MOST_SEEDS
+    )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -98,9 +118,11 @@ class Study(Section):
     @classmethod
     def _count_to_list(cls, value: Any) -> Any:
         """``seeds: 5`` means 0, 1, 2, 3, 4."""
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        if isinstance(value, list):
+            return value
+        if type(value) is int and 1 <= value <= MOST_SEEDS:
             return list(range(value))
-        return value if isinstance(value, list) else [value]
+        raise ValueError(f"a number from 1 to {MOST_SEEDS}, or a list of seeds")
 
     @field_validator("arms", "seeds")
     @classmethod

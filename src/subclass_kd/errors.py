@@ -26,7 +26,8 @@ class UserError(Exception):
         self.where, self.found, self.expected, self.remedy = where, found, expected, remedy
 
     def __str__(self) -> str:
-        return f"{self.where}: found {self.found}; expected {self.expected}. {self.remedy}".rstrip()
+        text = f"{self.where}: found {self.found}; expected {self.expected}. {self.remedy}"
+        return " ".join(line.strip() for line in text.splitlines()).strip()  # a library's message may have several
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -28,6 +28,11 @@ def check_model_name(network: Network, key: str) -> None:
 
     Raises:
         UserError: unknown prefix, small network, timm model or module.
+
+    >>> from subclass_kd.config import Student
+    >>> check_model_name(Student(model="small:resnett"), "student")
+    Traceback (most recent call last):
+    subclass_kd.errors.UserError: key "student.model": found "small:resnett"; ... Did you mean "small:resnet"?
     """
     where = f'key "{key}.model"'
     kind, _, name = network.model.partition(":")
@@ -36,7 +41,8 @@ def check_model_name(network: Network, key: str) -> None:
         remedy = f'Write "timm:{network.model}".' if network.model in known else nearest(network.model, small)
         raise UserError(where, f'"{network.model}"', f"{', '.join(small)}, timm:NAME or module:callable", remedy)
     if kind == "small" and name not in SMALL:
-        raise UserError(where, f'"{network.model}"', f"small:{' or small:'.join(SMALL)}", nearest(name, SMALL))
+        small = [f"small:{small}" for small in SMALL]
+        raise UserError(where, f'"{network.model}"', " or ".join(small), nearest(network.model, small))
     if kind == "timm" and name.partition(".")[0] not in (known := timm_names()):
         remedy = f"{nearest(name, known)} The names are listed by timm.list_models()."
         raise UserError(where, f'"{network.model}"', "a model that the installed timm knows", remedy.strip())
@@ -44,7 +50,7 @@ def check_model_name(network: Network, key: str) -> None:
         with _current_folder_importable():
             try:
                 found = importlib.util.find_spec(kind)
-            except (ImportError, ValueError):
+            except Exception:  # "a.b" imports the user's "a", which may raise anything
                 found = None
         if found is None:
             remedy = "Run skd in the folder that holds it, or install it."
@@ -54,7 +60,14 @@ def check_model_name(network: Network, key: str) -> None:
 
 
 def timm_names() -> list[str]:
-    """List timm's models without importing timm, which would cost seconds: its files mark each with a decorator."""
+    """List timm's models without importing timm, which would cost seconds: its files mark each with a decorator.
+
+    Returns:
+        Sorted names without a weights tag, as of ``timm.list_models()``; none if timm is not installed.
+
+    >>> "mobilenetv3_small_050" in timm_names()
+    True
+    """
     spec = importlib.util.find_spec("timm")
     if spec is None or not spec.submodule_search_locations:
         return []
@@ -74,11 +87,18 @@ def build_model(network: Network, outputs: int, channels: int, mean: Tensor, std
         outputs: number of logits.
         channels: C.
         mean: (C,) of the training images, for a network that brings no normalisation with its weights.
-        std: (C,) likewise.
+        std: (C,) likewise, > 0.
 
     Raises:
-        UserError: the builder refuses its options, or gives no module.
+        UserError: the builder refuses its options or fails, gives no module, or its pretrained weights cannot be had.
+
+    >>> import torch
+    >>> from subclass_kd.config import Student
+    >>> build_model(Student(), 10, 1, torch.zeros(1), torch.ones(1))(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
+    from torch import nn
+
     from subclass_kd import networks
 
     kind, _, name = network.model.partition(":")
@@ -99,14 +119,16 @@ def build_model(network: Network, outputs: int, channels: int, mean: Tensor, std
                 mean, std = (mean.new_tensor(body.pretrained_cfg[key]) for key in ("mean", "std"))
         else:
             body = _users_callable(kind, name, where)(num_classes=outputs, in_chans=channels, **options)
-    except (TypeError, ValueError, AssertionError) as error:
-        expected = "arguments that the model accepts"
-        raise UserError(where, f"{type(error).__name__}: {error}", expected, 'Mend its "options".') from None
-    except (OSError, RuntimeError) as error:
-        if not network.pretrained:
-            raise
-        remedy = "Connect once, or set pretrained: false."
-        raise UserError(where, f"no pretrained weights ({error})", "weights to download", remedy) from None
+    except UserError:
+        raise
+    except Exception as error:  # what a builder raises at wrong options or in the user's own code is its own affair
+        if network.pretrained and isinstance(error, OSError | RuntimeError):
+            remedy = "Connect once, or set pretrained: false."
+            raise UserError(where, f"no pretrained weights ({error})", "weights to download", remedy) from None
+        remedy = 'Mend its "options", or the callable.'
+        raise UserError(where, f"{type(error).__name__}: {error}", "a model that can be built", remedy) from error
+    if not isinstance(body, nn.Module):
+        raise UserError(where, f"a {type(body).__name__}", "a torch.nn.Module", "Mend the callable.")
     return networks.Normalised(body, mean, std)
 
 

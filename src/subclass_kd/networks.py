@@ -10,6 +10,15 @@ class Normalised(nn.Module):
     """A network that brings its input, (N, C, H, W) in [0, 1], to zero mean and unit spread first.
 
     The statistics travel with the weights, so that a deployed student needs no second file.
+
+    Args:
+        body: gives logits (N, K) for normalised images (N, C, H, W).
+        mean: (C,).
+        std: (C,), > 0.
+
+    >>> import torch
+    >>> Normalised(nn.Identity(), torch.tensor([0.5]), torch.tensor([0.25]))(torch.ones(1, 1, 1, 1)).item()
+    2.0
     """
 
     mean: Tensor
@@ -40,10 +49,14 @@ class _ResidualBlock(nn.Module):
         self.first = _convolution(inputs, outputs, 3, stride)
         self.second = _convolution(outputs, outputs, 3)
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else _convolution(inputs, outputs, 1, stride)
+        self.shortcut = nn.Identity() if same else _convolution(inputs, outputs, 1)
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+        # Every second pixel by slicing, not by the 1x1 convolution's stride, which is the same: oneDNN 3.13 writes past
+        # its memory when it trains that with fewer than 8 or 16 channels (github.com/uxlfoundation/oneDNN/issues/6035).
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(kept))
 
 
 class SmallResNet(nn.Module):
@@ -56,8 +69,12 @@ class SmallResNet(nn.Module):
         in_chans: channels of the images.
         width: channels of the first stage; the embedding has four times as many.
         blocks: residual blocks a stage.
-        drop_rate: dropout before the head.
+        drop_rate: dropout before the head, 0 to 1.
 
+    With 10 outputs, 1 channel and the defaults it has 173,842 parameters and takes 5.72 million multiply-adds for an
+    image of 28x28 pixels, 27.35 million for 64x64, 61.55 million for 96x96.
+
+    >>> import torch
     >>> SmallResNet(num_classes=10)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
@@ -96,6 +113,9 @@ class SmallConvNet(nn.Module):
         in_chans: channels of the images.
         width: channels of the first convolution; the embedding has four times as many, since subclasses need room to
             lie apart.
+
+    With 10 outputs, 1 channel and the defaults it has 6,274 parameters and takes 0.14 million multiply-adds for an
+    image of 28x28 pixels, 0.66 million for 64x64, 1.49 million for 96x96.
 
     >>> student = SmallConvNet(num_classes=10)
     >>> sum(parameter.numel() for parameter in student.parameters())

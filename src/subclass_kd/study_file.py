@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -13,19 +14,43 @@ from pydantic import BaseModel, ValidationError
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError, nearest
 
+DEEPEST = 20  # no study needs more levels; a file of brackets would exhaust the stack
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML without the silent loss of a key that stands twice."""
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values: no key twice, no aliases, nothing nested without end.
+
+    A few lines of aliases to aliases can stand for more values than fit into memory ("billion laughs").
+    """
+
+    level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        where = f"line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise UserError(where, f'the alias "*{event.anchor}"', "values written out", "Copy what it stands for.")
+        self.level += 1
+        if self.level > DEEPEST:
+            raise UserError(where, f"more than {DEEPEST} levels", "a section, its keys and their values")
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
+        seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                line = key_node.start_mark.line + 1
-                raise UserError(f"line {line}", f'the key "{key}" twice', "each key once", "Remove one of them.")
-            seen.add(key if isinstance(key, Hashable) else None)
+            if isinstance(key, Hashable):  # what is not is refused below
+                if key in seen:
+                    where = f"line {key_node.start_mark.line + 1}"
+                    raise UserError(where, f'the key "{key}" twice', "each key once", "Remove one of them.")
+                seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-3 for text, since it has no point; here it is the number that it looks like, as in YAML 1.2.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+$"), "-+.0123456789")
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -42,8 +67,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         UserError: the file is missing, is no YAML, or a key or value is wrong.
     """
     try:
-        # A loader of our own, derived from SafeLoader: it builds plain values only.
-        content = yaml.load(path.read_text("utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
+        text = path.read_text("utf-8")
     except FileNotFoundError:
         raise UserError(str(path), "no such file", "a study file", "Check the path.") from None
     except IsADirectoryError:
@@ -52,17 +76,28 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise UserError(str(path), f"a byte that is not UTF-8 at {error.start}", "UTF-8 text") from None
     except OSError as error:
         raise UserError(str(path), error.strerror or str(error), "a readable file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-        raise UserError(where, getattr(error, "problem", None) or "text that is not YAML", "YAML") from None
-    except UserError as error:
-        raise UserError(f"{path}, {error.where}", error.found, error.expected, error.remedy) from None
+    content = _parse(text, str(path))
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise UserError(str(path), _shown(content), 'keys and values such as "seeds: 5"')
     return make_study(content, overrides, str(path))
+
+
+def _parse(text: str, source: str) -> Any:
+    """Read YAML to plain values, or say where it is wrong."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (derived from SafeLoader)
+    except UserError as error:
+        raise UserError(f"{source}, {error.where}", error.found, error.expected, error.remedy) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
+        problem = getattr(error, "problem", None) or getattr(error, "reason", "")
+        raise UserError(where, f"text that YAML cannot read ({problem})", "YAML", "Quote it if it is text.") from None
+    except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+        # PyYAML lets these through for a value that does not fit its tag, such as the date 2020-13-01.
+        raise UserError(source, f"a value that YAML cannot read ({error})", "YAML", "Quote it if it is text.") from None
 
 
 def make_study(content: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "study") -> Study:
@@ -85,7 +120,7 @@ def make_study(content: Mapping[str, Any], overrides: Sequence[str] = (), source
     try:
         return Study.model_validate(merged)
     except ValidationError as error:
-        raise _explain(error, source) from None
+        raise _explain(error, source, overrides) from None
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -93,10 +128,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {override}", f'"{override}"', "KEY=VALUE", 'For example "--set seeds=3".')
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}", f'"{text}"', "a value in YAML", "Quote it if it is text.") from None
+    value = _parse(text, f"--set {override}")
     *sections, last = key.split(".")
     for section in sections:
         inside = content.get(section)
@@ -105,39 +137,66 @@ def _apply(content: dict[str, Any], override: str) -> None:
     content[last] = value
 
 
-def _explain(error: ValidationError, source: str) -> UserError:
+# What may stand there, in our words, by key or by pydantic's kind of error; its own words do for the rest.
+EXPECTED = {
+    "workers": "auto, or a whole number of at least 1",
+    "device": "auto, cpu, mps, cuda or cuda:N",
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "invalid_key": "a key that is text",
+    "list_type": "a list",
+    "model_type": "keys and values",
+    "path_type": "a path",
+    "string_type": "text, in quotes if need be",
+    "too_long": "a shorter list",
+    "too_short": "at least one",
+}
+
+
+def _explain(error: ValidationError, source: str, overrides: Sequence[str]) -> UserError:
     """Turn pydantic's findings into one message in our words."""
-    first, *others = error.errors()
-    *sections, last = path = [part for part in first["loc"] if part != "[key]"]
-    where = f'{source}, key "{".".join(map(str, path))}"'
-    more = f"{len(others)} more wrong: {', '.join(_dotted(other['loc']) for other in others)}." if others else ""
-    if first["type"] == "extra_forbidden":
-        valid = _valid_keys(sections)
-        remedy = nearest(str(last), valid)
+    first, kind = error.errors()[0], error.errors()[0]["type"]
+    path, *others = dict.fromkeys(_keys(finding["loc"]) for finding in error.errors())
+    key = ".".join(path)
+    for override in overrides:
+        changed = override.partition("=")[0]
+        if f"{key}.".startswith(f"{changed}.") or f"{changed}.".startswith(f"{key}."):
+            source = f"--set {override}"
+    where = f'{source}, key "{key}"'
+    more = f"{len(others)} more wrong: {', '.join('.'.join(other) for other in others)}." if others else ""
+    if kind == "extra_forbidden":
+        valid = _valid_keys(path[:-1])
+        remedy = nearest(path[-1], valid)
         return UserError(where, "an unknown key", f"one of {', '.join(valid)}", f"{remedy} {more}".strip())
-    if first["type"] == "missing":
-        return UserError(where, "nothing", "a value", more)
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if first["type"] == "string_pattern_mismatch":
-        message = "auto, cpu, mps, cuda or cuda:N"
-    return UserError(where, _shown(first["input"]), message[0].lower() + message[1:], more)
+    expected = EXPECTED.get(key) or EXPECTED.get(kind) or message[0].lower() + message[1:]
+    remedy = nearest(str(first["input"]), re.findall("'(.+?)'", message)) if kind == "literal_error" else ""
+    return UserError(where, _shown(first["input"]), expected, f"{remedy} {more}".strip())
 
 
-def _dotted(location: Sequence[int | str]) -> str:
-    return ".".join(map(str, location))
+def _keys(location: Sequence[int | str]) -> tuple[str, ...]:
+    """Turn pydantic's place of an error into keys: without its marks for a key itself and for a choice of types."""
+    inside = location[:1] if location[0] == "workers" else location
+    return tuple(str(part) for part in inside if part != "[key]")
 
 
-def _valid_keys(sections: Sequence[int | str]) -> list[str]:
+def _valid_keys(sections: Sequence[str]) -> list[str]:
     """List the keys that a section of the study may have."""
     model: type[BaseModel] = Study
     for section in sections:
-        annotation = model.model_fields[str(section)].annotation
+        annotation = model.model_fields[section].annotation
         inner = [kind for kind in (annotation, *typing.get_args(annotation)) if isinstance(kind, type)]
         model = next(kind for kind in inner if issubclass(kind, BaseModel))
     return list(model.model_fields)
 
 
 def _shown(value: Any) -> str:
-    """Show a value in a message, not longer than a line."""
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    """Show a value in a message as YAML would have it, not longer than a line."""
+    named = {None: "nothing", True: "true", False: "false"}
+    if isinstance(value, str):
+        text = f'"{value}"'
+    else:
+        text = named[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -105,7 +105,8 @@ def train(
     rows = len(pixels.train)
     steps = math.ceil(rows / network.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(network.epochs * steps))
-    learner, learning = fabric.setup(model.to(memory_format=torch.channels_last), optimizer)
+    layout = memory_format(model)
+    learner, learning = fabric.setup(model.to(memory_format=layout), optimizer)
 
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
@@ -120,7 +121,7 @@ def train(
         for batch in order.tensor_split(steps):
             samples = pixels.train[batch]
             images = fabric.to_device(pixels.images[samples])
-            logits = learner(_as_input(views.apply(images, samples, view)))  # (B, K)
+            logits = learner(_as_input(views.apply(images, samples, view), layout))  # (B, K)
             loss = _loss(logits, lesson, samples, batch, view)
             fabric.backward(loss.total.mean())
             learning.step()
@@ -193,9 +194,28 @@ def predict(
     return torch.cat(logits)
 
 
-def _as_input(images: Tensor) -> Tensor:
-    """Turn uint8 pixels (B, C, H, W) into [0, 1], channels last, where convolutions train faster."""
-    return images.to(dtype=torch.float32, memory_format=torch.channels_last) / 255
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """Give the layout to train a network in: channels last, in which a CPU trains convolutions faster, where it is safe.
+
+    It is not safe for a 1x1 convolution with a stride and fewer than 16 input channels: oneDNN's gradient of its
+    weights then writes past its workspace (https://github.com/uxlfoundation/oneDNN/issues/6035, open in 2026).
+
+    >>> memory_format(nn.Conv2d(16, 32, 1, stride=2))
+    torch.channels_last
+    >>> memory_format(nn.Conv2d(15, 32, 1, stride=2))
+    torch.contiguous_format
+    """
+    unsafe = any(
+        set(layer.kernel_size) == {1} and max(layer.stride) > 1 and layer.in_channels // layer.groups < 16
+        for layer in model.modules()
+        if isinstance(layer, nn.Conv2d)
+    )
+    return torch.contiguous_format if unsafe else torch.channels_last
+
+
+def _as_input(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Turn uint8 pixels (B, C, H, W) into [0, 1]."""
+    return images.to(dtype=torch.float32, memory_format=layout) / 255
 
 
 def _warmup_cosine(steps: int) -> Callable[[int], float]:

@@ -87,8 +87,8 @@ def check_models(study: Study, samples: Samples) -> None:
             try:
                 with torch.no_grad():
                     shape = tuple(model(torch.zeros(2, *samples.images.shape[1:])).shape)
-            except (RuntimeError, ValueError) as error:
-                found = f"a model that fails on images of {samples.images.shape[1:]} ({str(error).splitlines()[0]})"
+            except Exception as error:  # timm's models assert their image size; a user's may raise anything
+                found = f"a model that fails on images of {samples.images.shape[1:]} ({error})"
                 expected = "a model for this image size"
                 raise UserError(f'key "{key}.model"', found, expected, "Set data.size or choose another.") from None
             if shape != (2, outputs):

@@ -31,13 +31,19 @@ def read(root: Path | None) -> Source:
             ``t10k-labels-idx1-ubyte``, each plain or with ``.gz``.
 
     Raises:
-        UserError: a file is missing, truncated, or no IDX file of the right kind.
+        UserError: a file is missing, truncated, or no IDX file of the right kind; or the four do not fit together.
+
+    >>> read(None).images.shape
+    (6500, 1, 28, 28)
     """
     if root is None:
         with np.load(EMBEDDED) as stored:
             parts = {split: (stored[f"{split}_images"], stored[f"{split}_labels"]) for split in FILES}
     else:
         parts = {split: _read_split(root, prefix) for split, prefix in FILES.items()}
+    shapes = {split: parts[split][0].shape[1:] for split in FILES}
+    if shapes["test"] != shapes["train"]:
+        raise UserError(str(root), f"test images of {shapes['test']} pixels", f"{shapes['train']}, as in training")
     images = np.concatenate([parts["train"][0], parts["test"][0]])
     labels = np.concatenate([parts["train"][1], parts["test"][1]]).astype(np.int64)
     is_test = np.repeat([False, True], [len(parts["train"][1]), len(parts["test"][1])])
@@ -50,7 +56,9 @@ def _read_split(root: Path, prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.
     labels = read_idx(path, dimensions=1)
     if len(images) != len(labels):
         raise UserError(str(path), f"{len(labels)} labels", f"{len(images)}, one for each image")
-    if len(labels) and labels.max() >= len(NAMES):
+    if not images.size:
+        raise UserError(str(root), f"{prefix} images of shape {images.shape}", "images with pixels")
+    if labels.max() >= len(NAMES):
         row = int(labels.argmax())
         raise UserError(f"{path}, item {row}", f"label {labels[row]}", f"0 to {len(NAMES) - 1}")
     return images, labels
@@ -65,10 +73,17 @@ def _find(root: Path, name: str) -> Path:
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, plain or gzipped.
+    """Read an IDX file of unsigned bytes, plain or (with a name in .gz) gzipped.
 
     The format: two zero bytes, 0x08 for unsigned bytes, the number of dimensions, each length as big-endian uint32,
     then the bytes (LeCun, Cortes, Burges: the MNIST database, http://yann.lecun.com/exdb/mnist/).
+
+    Args:
+        path: the file.
+        dimensions: 3 for images (N, H, W), 1 for labels (N,).
+
+    Returns:
+        uint8 of that many dimensions, read-only.
 
     Raises:
         UserError: the file is no such file, or its length is not what its header says.
@@ -80,8 +95,11 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise UserError(str(path), f"a file that cannot be read ({error})", "an IDX file", remedy) from None
     magic = bytes([0, 0, 8, dimensions])
     start = 4 + 4 * dimensions
-    if content[:4] != magic or len(content) < start:
-        raise UserError(str(path), f"first bytes {content[:4].hex()}", f"{magic.hex()} (IDX)", remedy)
+    if content[:4] != magic:
+        found, expected = f"first bytes {content[:4].hex() or 'missing'}", f"{magic.hex()} (IDX)"
+        raise UserError(str(path), found, expected, remedy)
+    if len(content) < start:
+        raise UserError(str(path), f"{len(content)} bytes", f"a header of {start} and data", remedy)
     shape = tuple(int(length) for length in np.frombuffer(content[4:start], ">u4"))
     size = int(np.prod(shape, dtype=np.float64))
     if len(content) - start != size:

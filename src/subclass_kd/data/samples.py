@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +30,7 @@ READERS = {"fashion-mnist": (fashion_mnist.read, FASHION_HIERARCHY)}
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Images with subclass labels, split once for the whole study.
+    """Images with subclass labels, split once for the whole study; held in memory, not to be changed.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -82,17 +83,29 @@ def load_samples(study: Study) -> Samples:
 
     Raises:
         UserError: data are missing or damaged, do not fit the hierarchy, or are too few.
+
+    >>> samples = load_samples(Study())
+    >>> samples.images.shape, len(samples.train), len(samples.validation), len(samples.test)
+    ((6500, 1, 28, 28), 2400, 600, 3500)
     """
     # Reading twice the same data in one process (a worker's many jobs) costs once.
-    return _load(study.model_dump_json(include={"data", "hierarchy", "positive"}))
+    return _load(study.model_dump_json(include={"data", "hierarchy", "positive"}), _stamps(study.data.root))
+
+
+def _stamps(root: Path | None) -> tuple[tuple[str, int, int], ...]:
+    """Give names, sizes and times of a folder's files: what changes when a file does."""
+    if root is None or not root.is_dir():
+        return ()
+    stats = [(path.name, path.stat()) for path in sorted(root.iterdir()) if path.is_file()]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 @lru_cache(maxsize=1)
-def _load(content: str) -> Samples:
+def _load(content: str, stamps: tuple[tuple[str, int, int], ...]) -> Samples:
     study = Study.model_validate_json(content)
     reader, default_hierarchy = READERS[study.data.kind]
     source = reader(study.data.root)
-    hierarchy = _resolve_hierarchy(study.hierarchy or default_hierarchy, source, found=study.hierarchy is None)
+    hierarchy = _resolve_hierarchy(default_hierarchy if study.hierarchy is None else study.hierarchy, source)
     positive = _resolve_positive(study.positive, hierarchy)
     order = np.array([hierarchy.subclasses.index(name) for name in source.names])
     labels = order[source.labels].astype(np.int64)
@@ -100,8 +113,9 @@ def _load(content: str) -> Samples:
     given = np.flatnonzero(~source.is_test)
     test = np.flatnonzero(source.is_test)
     random = np.random.Generator(np.random.Philox(0))
-    given, _ = _draw(given, labels, study.data.train_images or len(given), random)
-    validation, train = _draw(given, labels, round(len(given) * study.data.validation), random)
+    # By the owner's labels, not the hierarchy's: regrouping or reordering the subclasses must not move an image.
+    given, _ = _draw(given, source.labels, study.data.train_images or len(given), random)
+    validation, train = _draw(given, source.labels, round(len(given) * study.data.validation), random)
     _check_enough(labels, {"training": train, "validation": validation, "test": test}, hierarchy, source.where)
 
     images = _fit(source.images, study.data.size, study.data.channels)
@@ -112,12 +126,16 @@ def _load(content: str) -> Samples:
     return Samples(images, labels, train, validation, test, hierarchy, positive, mark)
 
 
-def _resolve_hierarchy(given: dict[str, list[str]], source: Source, found: bool) -> SubclassHierarchy:
+def _resolve_hierarchy(given: dict[str, list[str]], source: Source) -> SubclassHierarchy:
     """Check class by class, where a dictionary of subclasses would silently lose a repeated one."""
+    if len(given) < 2:
+        raise UserError('key "hierarchy"', f"the classes {list(given)}", "at least two, each with its subclasses")
     parents: dict[str, str] = {}
     for name, members in given.items():
+        where = f'key "hierarchy.{name}"'
+        if not members:
+            raise UserError(where, "no subclass", "at least one", "Give it one, or remove the class.")
         for member in members:
-            where = f'key "hierarchy.{name}"'
             if member in parents:
                 raise UserError(where, f'"{member}", which "{parents[member]}" has too', "each subclass in one class")
             if member not in source.names:
@@ -129,10 +147,7 @@ def _resolve_hierarchy(given: dict[str, list[str]], source: Source, found: bool)
         found_text = f"{len(parents)} subclasses, without {', '.join(left_out)}"
         expected = f"all {len(source.names)} subclasses of {source.where}"
         raise UserError('key "hierarchy"', found_text, expected, "Add each missing one to a class.")
-    try:
-        return SubclassHierarchy(tuple(given), parents)
-    except ValueError as error:
-        raise UserError('key "hierarchy"', str(error), "at least two classes, each with a subclass") from None
+    return SubclassHierarchy(tuple(given), parents)
 
 
 def _resolve_positive(given: str | None, hierarchy: SubclassHierarchy) -> int:
@@ -152,9 +167,8 @@ def _draw(
         where, expected = 'key "data.train_images"', f"at most {len(rows)}, as many as there are"
         raise UserError(where, str(count), expected)
     members = [random.permutation(rows[labels[rows] == label]) for label in np.unique(labels[rows])]
-    exact = np.array([len(group) for group in members]) * (count / len(rows))
-    take = np.floor(exact).astype(int)
-    take[np.argsort(take - exact, kind="stable")[: count - take.sum()]] += 1
+    take, remainder = np.divmod(np.array([len(group) for group in members]) * count, len(rows))  # exact: integers
+    take[np.argsort(-remainder, kind="stable")[: count - take.sum()]] += 1
     drawn = np.sort(np.concatenate([group[:n] for group, n in zip(members, take, strict=True)]))
     return drawn, np.setdiff1d(rows, drawn)
 

@@ -1,0 +1,93 @@
+"""The command line as a user meets it: what it prints, where, and with which exit code."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+SKD = [sys.executable, "-m", "subclass_kd.cli"]
+
+
+@pytest.fixture
+def study_file(small_idx_folder, tmp_path):
+    """A study of two arms that takes seconds."""
+    content = {
+        "data": {"kind": "fashion-mnist", "root": str(small_idx_folder)},
+        "teacher": {"options": {"width": 4}, "epochs": 1},
+        "student": {"options": {"width": 4}, "epochs": 2},
+        "distillation": {"views": 2},
+        "arms": ["scratch", "skd"],
+        "seeds": 2,
+        "workers": 1,
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def skd(*arguments, cwd):
+    return subprocess.run([*SKD, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_run_prints_the_answer_first_then_tables_and_where_the_files_are(study_file, tmp_path):
+    done = skd("run", study_file, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    assert lines[0].startswith(("skd beats scratch by", "skd is worse than scratch", "Inconclusive: skd minus scratch"))
+    for text in ("scratch", "skd", "teacher: subclass", "skd - scratch", "Label bits", "skd-runs/study/results.json"):
+        assert text in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    # Progress goes to the other stream, a line for each training: one teacher and two students, twice.
+    trainings = [line for line in done.stderr.splitlines() if ": epoch " in line]
+    assert len(trainings) == 6
+    assert "teacher subclass, seed 0: epoch 1 of 1, loss " in trainings[0]
+
+    again = skd("run", study_file, "--json", cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stderr == ""  # nothing to make
+    assert json.loads(again.stdout) == json.loads((tmp_path / "skd-runs/study/results.json").read_text())
+
+
+def test_run_takes_workers_out_and_changed_keys(study_file, tmp_path):
+    arguments = ["--out", "here", "--workers", "2", "--set", "seeds=[7]", "--set", "arms=[scratch]", "--json"]
+    done = skd("run", study_file, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["study"]["seeds"] == [7]
+    assert results["comparisons"] == []
+    assert (tmp_path / "here/students/scratch-seed7.safetensors").exists()
+    assert not (tmp_path / "here/teachers").exists()
+
+
+def test_demo_runs_on_what_the_package_holds(tmp_path):
+    arguments = ["--seeds", "1", "--set", "teacher.epochs=1", "--set", "student.epochs=1", "--set", "arms=[skd]"]
+    done = skd("demo", *arguments, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)["data"]
+    assert len(data["subclasses"]) == 10
+    assert sum(row["test"] for row in data["subclasses"]) == 3500
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(study_file, tmp_path, workers):
+    command = [*SKD, "run", str(study_file), "--set", "student.epochs=15", "--workers", str(workers)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    students = tmp_path / "skd-runs/study/students"
+    deadline = time.monotonic() + 120
+    while not (students.exists() and any(students.glob("*.safetensors"))):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. What is finished is kept" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert not (tmp_path / "skd-runs/study/results.json").exists()
+    done = skd("run", study_file, "--set", "student.epochs=15", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "kept from before" in done.stderr
