@@ -74,6 +74,11 @@ def measure(folder: Path, grouping: str, changes: dict[str, Any], seeds: int) ->
     }
 
 
+def show_difference(row: dict[str, Any]) -> str:
+    """Give a difference in points with half of its 95 % interval."""
+    return f"{100 * row['difference']:+.1f}±{100 * (row['ci95'][1] - row['difference']):.1f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
@@ -100,11 +105,7 @@ def main() -> None:
             means = [f"{100 * row['f1'][column]['mean']:.1f}" for column in columns[:6]]
             pairs = {(each["arm"], each["reference"]): each for each in row["comparisons"]}
             wanted = [("kd", "scratch"), ("subclass-labels", "scratch"), ("skd", "scratch"), ("skd", "kd")]
-            differences = [
-                f"{100 * pairs[pair]['difference']:+.1f}±{100 * (pairs[pair]['ci95'][1] - pairs[pair]['difference']):.1f}"
-                for pair in wanted
-            ]
-            print(f"{name:24}", *means, *differences, flush=True)
+            print(f"{name:24}", *means, *(show_difference(pairs[pair]) for pair in wanted), flush=True)
             if options.json:
                 report = {"machine": describe_machine(), "seeds": options.seeds, "candidates": rows}
                 options.json.write_text(json.dumps(report, indent=1) + "\n")

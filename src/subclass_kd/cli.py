@@ -70,8 +70,12 @@ def _run(study: Study, out: Path, as_json: bool) -> None:
     from subclass_kd.display import RunProgress, show_results
     from subclass_kd.study import run_study
 
-    with RunProgress(Console(stderr=True)) as progress:
-        results = run_study(study, out, progress)
+    try:
+        with RunProgress(Console(stderr=True)) as progress:
+            results = run_study(study, out, progress)
+    except KeyboardInterrupt:  # here, since typer would say "Aborted" and nothing more
+        _say("Interrupted. What is finished is kept: give the same command again to go on.")
+        raise typer.Exit(130) from None
     if as_json:
         sys.stdout.write(json.dumps(results, indent=2, allow_nan=False) + "\n")
     else:
@@ -86,9 +90,6 @@ def main(arguments: list[str] | None = None) -> Any:
     except UserError as error:
         _say(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        _say("Interrupted. What is finished is kept: give the same command again to go on.")
-        sys.exit(130)
 
 
 def _say(text: str) -> None:

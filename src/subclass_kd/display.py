@@ -117,9 +117,8 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
     console.print(_comparisons_table(results["comparisons"]))
     if results["label_bits"]:
         console.print(_bits_table(results["label_bits"]))
-    console.print(
-        f"Files: {out}/results.json, and teachers/ targets/ students/ predictions/ beside it.", soft_wrap=True
-    )
+    console.print(f"Files: {out}/results.json", soft_wrap=True, highlight=False, markup=False)
+    console.print("       and beside it study.json, teachers/, targets/, students/, predictions/", highlight=False)
 
 
 def headline(results: Mapping[str, Any]) -> str:

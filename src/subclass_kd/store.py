@@ -58,8 +58,14 @@ def is_valid(path: Path, recipe: str) -> bool:
 
 
 def weights_fingerprint(weights: dict[str, Any]) -> str:
-    """Fingerprint named tensors by content."""
-    return fingerprint(*(part for name in sorted(weights) for part in (name, weights[name].numpy().tobytes())))
+    """Fingerprint named tensors on the CPU, of any dtype, by name, dtype, shape and content."""
+    import torch
+
+    parts: list[Any] = []
+    for name, tensor in sorted(weights.items()):
+        content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()  # numpy knows no bfloat16
+        parts += [name, str(tensor.dtype), list(tensor.shape), content]
+    return fingerprint(*parts)
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -195,10 +195,10 @@ def predict(
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:
-    """Give the layout to train a network in: channels last, in which a CPU trains convolutions faster, where it is safe.
+    """Give the layout to train a network in: channels last, where convolutions train faster, if it is safe.
 
-    It is not safe for a 1x1 convolution with a stride and fewer than 16 input channels: oneDNN's gradient of its
-    weights then writes past its workspace (https://github.com/uxlfoundation/oneDNN/issues/6035, open in 2026).
+    On a CPU it is not safe for a 1x1 convolution with a stride and fewer than 16 input channels: oneDNN, in computing
+    the gradient of its weights, then writes past its workspace (https://github.com/uxlfoundation/oneDNN/issues/6035).
 
     >>> memory_format(nn.Conv2d(16, 32, 1, stride=2))
     torch.channels_last

@@ -108,7 +108,7 @@ def test_another_study_in_the_same_folder_is_refused_with_the_differing_keys(fin
 
 
 def test_results_have_every_key_of_schema_1(finished):
-    study, _, results = finished
+    _, _, results = finished
     assert list(results) == [
         "schema", "study", "environment", "data", "teachers", "label_bits", "arms", "comparisons",
     ]  # fmt: skip
@@ -211,13 +211,13 @@ def test_stale_targets_stop_a_student_and_say_what_changed(finished, tmp_path):
     store.save(mine, weights, header["recipe"], json.loads(header["notes"]))
     (copy / "students/skd-seed0.safetensors").unlink()
     (copy / "results.json").unlink()
-    with pytest.raises(UserError, match="targets of another teacher.*rm "):
+    with pytest.raises(UserError, match=r"targets of another teacher.*rm "):
         run_study(study, copy)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_fault_in_a_job_is_told_and_what_was_finished_is_kept(finished, small_idx_folder, tmp_path, workers):
-    study, out, first = finished
+    _, out, first = finished
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
     for path in [*copy.glob("students/skd-*"), copy / "results.json"]:

@@ -1,0 +1,122 @@
+"""The plan: every file, in an order that makes it, with a recipe that changes when its content would."""
+
+import time
+
+import pytest
+
+from subclass_kd.arms import ARMS
+from subclass_kd.plan import plan
+from subclass_kd.study_file import make_study
+
+
+def jobs(*overrides, data="data"):
+    return plan(make_study({"seeds": 2}, overrides), data)
+
+
+def recipes(*overrides, data="data"):
+    return {job.path: job.recipe for job in jobs(*overrides, data=data)}
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 7])
+def test_six_arms_take_21_files_a_seed(seeds):
+    """3 teachers, 3 targets, 6 students, 9 predictions."""
+    planned = jobs(f"seeds={seeds}")
+    kinds = [job.kind for job in planned]
+    counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
+    assert counts == {"teachers": 3 * seeds, "targets": 3 * seeds, "students": 6 * seeds, "predictions": 9 * seeds}
+    assert len({job.path for job in planned}) == 21 * seeds
+
+
+@pytest.mark.parametrize(
+    ("arms", "teachers"),
+    [
+        ("[scratch]", []),
+        ("[kd]", ["class"]),
+        ("[skd, kd-collapsed]", ["subclass"]),
+        ("[skd-shuffled]", ["subclass-shuffled"]),
+    ],
+)
+def test_only_teachers_that_an_arm_needs_are_trained(arms, teachers):
+    assert [job.name for job in jobs("seeds=1", f"arms={arms}") if job.kind == "teachers"] == teachers
+
+
+def test_every_need_is_made_by_an_earlier_job():
+    made = set()
+    for job in jobs():
+        assert made.issuperset(job.needs)
+        made.add(job.path)
+
+
+def test_a_student_needs_the_targets_of_its_own_teacher_and_seed_alone():
+    for job in jobs():
+        if job.kind == "students":
+            teacher = ARMS[job.name].teacher
+            assert job.needs == ((f"targets/{teacher}-seed{job.seed}.safetensors",) if teacher else ())
+        if job.kind == "targets":
+            assert job.needs == (f"teachers/{job.name}-seed{job.seed}.safetensors",)
+
+
+def test_the_test_split_is_predicted_when_every_training_of_every_seed_is_done():
+    planned = jobs()
+    trained = {job.path for job in planned if job.kind in ("teachers", "students")}
+    assert len(trained) == 18
+    assert all(set(job.needs) == trained for job in planned if job.kind == "predictions")
+    assert {job.epochs for job in planned if job.kind in ("targets", "predictions")} == {0}
+    assert {job.path for job in planned if job.epochs} == trained
+
+
+def test_every_file_has_a_recipe_of_its_own_and_the_same_every_time():
+    first = recipes()
+    assert recipes() == first
+    assert len(set(first.values())) == len(first)
+
+
+@pytest.mark.parametrize("override", ["workers=7", "seeds=3", "arms=[scratch, kd, skd]"])
+def test_what_does_not_decide_a_files_content_leaves_its_recipe(override):
+    first, second = recipes(), recipes(override)
+    both = first.keys() & second.keys()
+    assert both
+    assert all(first[path] == second[path] for path in both)
+
+
+EVERYTHING = {"teachers", "targets", "students", "predictions"}
+
+
+@pytest.mark.parametrize(
+    ("override", "kinds"),
+    [
+        ("teacher.epochs=3", EVERYTHING),
+        ("teacher.model=small:convnet", EVERYTHING),
+        ("teacher.options.width=8", EVERYTHING),
+        ("teacher.learning_rate=0.1", EVERYTHING),
+        ("teacher.batch_size=32", EVERYTHING),
+        ("teacher.weight_decay=0.1", EVERYTHING),
+        ("distillation.views=3", EVERYTHING),
+        ("augment.flip=false", EVERYTHING),
+        ("augment.shift=0.2", EVERYTHING),
+        ("precision=float32", EVERYTHING),
+        ("device=cpu", EVERYTHING),
+        ("student.epochs=3", {"students", "predictions"}),
+        ("student.model=small:resnet", {"students", "predictions"}),
+        ("student.options.width=4", {"students", "predictions"}),
+        ("student.learning_rate=0.1", {"students", "predictions"}),
+        ("distillation.temperature=2", {"students", "predictions"}),
+        ("distillation.alpha=0.5", {"students", "predictions"}),
+        ("distillation.hard_target=class", {"students", "predictions"}),
+    ],
+)
+def test_what_decides_a_files_content_changes_its_recipe_and_that_of_all_that_follows(override, kinds):
+    first, second = recipes(), recipes(override)
+    for path in first:
+        assert (first[path] != second[path]) == (path.split("/")[0] in kinds), path
+
+
+def test_other_data_change_every_recipe():
+    first, second = recipes(), recipes(data="other")
+    assert all(first[path] != second[path] for path in first)
+
+
+def test_a_thousand_seeds_are_planned_in_two_seconds():
+    started = time.process_time()
+    assert len(jobs("seeds=1000", "arms=[scratch, kd, skd]")) == 12_000
+    assert time.process_time() - started < 2
