@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe_machine
+from subclass_kd.cli import DEMO
 from subclass_kd.data.fashion_mnist import NAMES, read_idx
+from subclass_kd.files import fingerprint, write_json
 from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
 
@@ -29,19 +32,17 @@ GROUPINGS = {
     "warm weather": ["T-shirt/top", "Dress", "Sandal", "Shirt", "Sneaker"],
 }
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
+    "grouping: slipped on": ("slipped on", {}),
     "grouping: parity": ("parity", {}),
     "grouping: warm weather": ("warm weather", {}),
-    "the demo": ("slipped on", {}),
     "temperature 2": ("slipped on", {"distillation.temperature": 2}),
     "temperature 4": ("slipped on", {"distillation.temperature": 4}),
     "alpha 0.5": ("slipped on", {"distillation.alpha": 0.5}),
     "class hard target": ("slipped on", {"distillation.hard_target": "class"}),
-    "student rate 3e-3": ("slipped on", {"student.learning_rate": 3e-3}),
-    "student rate 2e-2": ("slipped on", {"student.learning_rate": 2e-2}),
-    "student 60 epochs": ("slipped on", {"student.epochs": 60}),
-    "teacher 20 epochs": ("slipped on", {"teacher.epochs": 20}),
-    "teacher 5 epochs": ("slipped on", {"teacher.epochs": 5}),
-    "views 1": ("slipped on", {"distillation.views": 1}),
+    "student rate 0.003": ("slipped on", {"student.learning_rate": 0.003}),
+    "student rate 0.03": ("slipped on", {"student.learning_rate": 0.03}),
+    "teacher rate 0.003": ("slipped on", {"teacher.learning_rate": 0.003}),
+    "8 views": ("slipped on", {"distillation.views": 8}),
 }
 
 
@@ -59,13 +60,23 @@ def write_folder(root: Path, folder: Path, train: int = 300, held_out: int = 100
             (folder / f"{prefix}-{name}-ubyte").write_bytes(header + content.tobytes())
 
 
-def measure(folder: Path, grouping: str, changes: dict[str, Any], seeds: int) -> dict[str, Any]:
-    """Run one candidate and give F1 of each network, and the paired differences."""
+def measure(folder: Path, grouping: str, changes: dict[str, Any], seeds: int, runs: Path) -> dict[str, Any]:
+    """Run one candidate and give F1 of each network, and the paired differences.
+
+    Teachers and targets of earlier candidates are offered to the run, which takes those that its own recipe makes.
+    """
     positive = GROUPINGS[grouping]
     hierarchy = {"other": [name for name in NAMES if name not in positive], grouping: positive}
-    content = {"data": {"root": str(folder)}, "hierarchy": hierarchy, "arms": ARMS, "seeds": seeds}
-    with tempfile.TemporaryDirectory() as out:
-        results = run_study(make_study(content, [f"{key}={value}" for key, value in changes.items()]), Path(out))
+    content = {**DEMO, "data": {"root": str(folder)}, "hierarchy": hierarchy, "arms": ARMS, "seeds": seeds}
+    study = make_study(content, [f"{key}={value}" for key, value in changes.items()])
+    out = runs / fingerprint(study.model_dump(mode="json"))
+    write_json(out / "study.json", study.model_dump(mode="json"))
+    for kind in ("teachers", "targets"):
+        if (runs / grouping / kind).exists():
+            shutil.copytree(runs / grouping / kind, out / kind)
+    results = run_study(study, out)
+    if not (runs / grouping).exists():
+        out.rename(runs / grouping)
     networks = {**results["arms"], **{f"teacher: {name}": row for name, row in results["teachers"].items()}}
     return {
         "f1": {name: row["f1"] for name, row in networks.items()},
@@ -87,8 +98,10 @@ def main() -> None:
     parser.add_argument("--only", choices=CANDIDATES, action="append")
     options = parser.parse_args()
     rows: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        write_folder(options.root, Path(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, runs = Path(scratch, "data"), Path(scratch, "runs")
+        folder.mkdir()
+        write_folder(options.root, folder)
         columns = [
             *ARMS,
             "teacher: class",
@@ -101,7 +114,7 @@ def main() -> None:
         print(f"{options.seeds} seeds, 2,400 training, 600 validation, 10,000 held-out images; {describe_machine()}")
         print(f"F1 of the positive class, %, mean; differences with half of the 95 % interval\n{'':24}", *columns)
         for name in options.only or CANDIDATES:
-            rows[name] = row = measure(Path(folder), *CANDIDATES[name], options.seeds)
+            rows[name] = row = measure(folder, *CANDIDATES[name], options.seeds, runs)
             means = [f"{100 * row['f1'][column]['mean']:.1f}" for column in columns[:6]]
             pairs = {(each["arm"], each["reference"]): each for each in row["comparisons"]}
             wanted = [("kd", "scratch"), ("subclass-labels", "scratch"), ("skd", "scratch"), ("skd", "kd")]

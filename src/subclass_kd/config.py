@@ -68,8 +68,8 @@ class Teacher(Network):
     """The network that learns first; one for subclasses, one for classes, of the same form."""
 
     model: str = "small:resnet"
-    epochs: int = Field(12, ge=1, le=100_000)
-    learning_rate: Positive = 3e-3
+    epochs: int = Field(20, ge=1, le=100_000)
+    learning_rate: Positive = 1e-2
 
 
 class Student(Network):

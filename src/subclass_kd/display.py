@@ -73,15 +73,14 @@ class RunProgress:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _time_left(self) -> str:
-        """Estimate from the epochs still to come and the mean time of each kind; nothing before a first one."""
-        seconds = 0.0
+        """Estimate from the epochs to come and the mean time of each kind; "more than" while a kind is unmeasured."""
+        seconds, unmeasured = 0.0, False
         for path, epochs in self.remaining.items():
             measured, spent = self.spent.get(self.kinds[path], (0, 0.0))
-            if measured:
-                seconds += epochs * spent / measured
-            elif epochs and self.spent:
-                seconds += epochs * min(total / count for count, total in self.spent.values())
-        return f", about {seconds / max(1, self.workers):.0f} s left" if seconds else ""
+            seconds += epochs * spent / max(1, measured)
+            unmeasured |= measured == 0
+        bound = "more than" if unmeasured else "about"
+        return f", {bound} {seconds / max(1, self.workers):.0f} s left" if seconds else ""
 
     def _panel(self) -> RenderableType:
         bar = Table.grid(padding=(0, 1))

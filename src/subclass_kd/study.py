@@ -69,6 +69,8 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
 
         check_device(study)
         check_models(study, samples)
+        for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
+            part.unlink()
         write_json(out / "study.json", study.model_dump(mode="json"))
         workers = count_workers(study)
         progress.begin(missing, len(jobs) - len(missing), workers)
@@ -101,8 +103,10 @@ def _check_folder(study: Study, out: Path) -> None:
         return
     try:
         before = json.loads(file.read_text("utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError("no object of keys and values")
     except ValueError as error:
-        raise UserError(str(file), f"no JSON ({error})", "the study of this run", "Give another --out.") from None
+        raise UserError(str(file), f"no study ({error})", "the study of this run", "Give another --out.") from None
     now = study.model_dump(mode="json")
     changed = [key for key in _flat(before) | _flat(now) if _flat(before).get(key) != _flat(now).get(key)]
     changed = sorted(key for key in changed if key != "workers")

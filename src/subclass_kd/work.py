@@ -216,11 +216,10 @@ class _Bench:
 
 
 def _seeded_model(network: Network, outputs: int, samples: Samples, seed: int) -> nn.Module:
-    pixels = samples.images[samples.train].astype(np.float32) / 255  # (n, C, H, W)
-    mean, std = (torch.from_numpy(statistic(axis=(0, 2, 3))) for statistic in (pixels.mean, pixels.std))
+    mean, std = (torch.from_numpy(statistic) for statistic in samples.mean_and_std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_model(network, outputs, samples.images.shape[1], mean, std.clamp_min(1e-3))
+        return build_model(network, outputs, samples.images.shape[1], mean, std)
 
 
 def network_cost(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, int]:

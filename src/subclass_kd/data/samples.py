@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,16 @@ class Samples:
     def class_labels(self) -> NDArray[np.int64]:
         """(N,) int64 into ``hierarchy.classes``."""
         return np.asarray(self.hierarchy.parent_indices)[self.subclass_labels]
+
+    @cached_property
+    def mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and spread (C,) of the training images' pixels in [0, 1]; the spread is at least 1e-3."""
+        channels = (self.images[self.train, channel] for channel in range(self.images.shape[1]))
+        counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])  # (C, 256)
+        share, grey = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+        mean = share @ grey
+        std = np.sqrt(np.maximum(share @ grey**2 - mean**2, 1e-6))
+        return mean.astype(np.float32), std.astype(np.float32)
 
     def describe(self) -> dict[str, Any]:
         """Give results.json's "data": names, counts by split, fingerprint."""

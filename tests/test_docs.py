@@ -1,0 +1,53 @@
+"""What the documents say agrees with what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from subclass_kd.config import Study
+from subclass_kd.networks import SmallConvNet, SmallResNet
+from subclass_kd.work import network_cost
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def table_rows(page, first_column):
+    """Give the cells of a Markdown page's table rows whose first cell matches."""
+    lines = (DOCS / page).read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return [row for row in rows if re.fullmatch(first_column, row[0])]
+
+
+def keys_of(section, prefix=""):
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if hasattr(value, "model_fields_set"):
+            yield from keys_of(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def test_every_key_of_a_study_is_documented_with_its_default():
+    documented = {row[0].strip("`"): row[1].strip("`") for row in table_rows("study-file.md", r"`[a-z_.…]+`")}
+    undocumented = []
+    for key, field in keys_of(Study()):
+        if key.startswith("student."):  # "the same keys" as the teacher's
+            continue
+        if key not in documented:
+            undocumented.append(key)
+        elif field.default not in (None, PydanticUndefined):
+            shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+            assert documented[key] == shown, key
+    assert undocumented == []
+    keys = {key for key, _ in keys_of(Study())}
+    assert {key for key in documented if "…" not in key and "." in key} <= keys
+
+
+@pytest.mark.parametrize(("name", "network"), [("resnet", SmallResNet), ("convnet", SmallConvNet)])
+def test_documented_sizes_of_the_small_networks_are_counted(name, network):
+    [row] = table_rows("models.md", rf"`small:{name}`.*")[-1:]
+    small, large = (network_cost(network(2), (1, size, size)) for size in (28, 64))
+    counted = [small["parameters"], small["multiply_adds"], large["multiply_adds"]]
+    assert [int(cell.replace(",", "")) for cell in row[2:]] == counted
