@@ -43,7 +43,7 @@ QUICK = {
     "module": (["run", "study.yaml", "--set", "student.model=gone:build"], 'found no module "gone"', "install it"),
     "hierarchy": (["run", "left_out.yaml"], "found 8 subclasses, without Bag, Ankle boot", "all 10 subclasses"),
     "unknown subclass": (["run", "misspelt.yaml"], 'found "Anckle boot"', 'Did you mean "Ankle boot"?'),
-    "positive": (["run", "study.yaml", "--set", "positive=fastend"], 'found "fastend"', 'Did you mean "fastened"?'),
+    "positive": (["run", "study.yaml", "--set", "positive=lwoer"], 'found "lwoer"', 'Did you mean "lower"?'),
     "full folder": (["run", "study.yaml", "--out", "full"], "full: found other files", "Give another --out."),
     "file for a folder": (["run", "study.yaml", "--out", "study.yaml"], "study.yaml: found a file", "--out"),
     "other run": (

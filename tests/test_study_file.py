@@ -18,7 +18,7 @@ DEFAULTS = {
     "positive": None,
     "teacher": {
         "model": "small:resnet", "pretrained": False, "options": {},
-        "epochs": 12, "batch_size": 64, "learning_rate": 0.003, "weight_decay": 0.01,
+        "epochs": 20, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 0.01,
     },
     "student": {
         "model": "small:convnet", "pretrained": False, "options": {},

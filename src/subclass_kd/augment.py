@@ -48,13 +48,31 @@ class Views:
         Raises:
             ValueError: there is no such view.
         """
+        draws = self.draws(samples, view)
+        return images if draws is None else self.render(images, draws.to(images.device))
+
+    def draws(self, samples: Tensor, view: int) -> Tensor | None:
+        """Give what fixes a view of these samples, for :meth:`render`; None for view 0, the images themselves.
+
+        Args:
+            samples: (B,) int64 on the CPU.
+            view: 0 to ``count`` - 1.
+
+        Returns:
+            (B, 3) float32 in [0, 1): move down, move right, mirror.
+
+        Raises:
+            ValueError: there is no such view.
+        """
         if not 0 <= view < self.count:
             raise ValueError(f"view: found {view}; expected 0 to {self.count - 1}")
         if view == 0:
-            return images
+            return None
+        return torch.from_numpy(_draws(self.seed, view, int(samples.max()) + 1))[samples]
+
+    def render(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Move and mirror images (B, C, H, W) as their draws (B, 3), on the same device, say."""
         _, channels, height, width = images.shape
-        draws = torch.from_numpy(_draws(self.seed, view, int(samples.max()) + 1))[samples]  # (B, 3) in [0, 1)
-        draws = draws.to(images.device)
         rows = _moved(draws[:, 0], height, self.shift)  # (B, H)
         columns = _moved(draws[:, 1], width, self.shift)  # (B, W)
         if self.flip:

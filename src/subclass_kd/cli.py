@@ -25,6 +25,7 @@ app = typer.Typer(
 RUNS = Path("skd-runs")
 # As long as two cores train in under three minutes; chosen on training images: docs/demo.md.
 DEMO = {
+    "device": "cpu",
     "teacher": {"options": {"width": 16}, "epochs": 10},
     "student": {"epochs": 24},
     "distillation": {"views": 4},

@@ -49,7 +49,7 @@ class Network(Section):
     pretrained: bool = False
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for the model")
     epochs: int = Field(ge=1, le=100_000)
-    batch_size: int = Field(64, ge=2)
+    batch_size: int = Field(64, ge=4)
     learning_rate: Positive
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
 

@@ -155,7 +155,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _arms_table(results: Mapping[str, Any]) -> Table:
     title = "Test split, %: mean over seeds, \u00b1 half of the 95 % interval over seeds"
-    table = _table(title, "", "F1", "AUROC", "subclass", "parameters", "train s")
+    table = _table(title, "", "F1", "macro F1", "AUROC", "subclass", "parameters")
     for name, row in results["arms"].items():
         table.add_row(name, *_cells(row))
     table.add_section()
@@ -165,15 +165,16 @@ def _arms_table(results: Mapping[str, Any]) -> Table:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    metrics = [_percent(row[key]) for key in ("f1", "auroc", "subclass_accuracy")]
-    return [*metrics, f"{row['parameters']:,}", f"{row['train_seconds']:.1f}"]
+    metrics = [_mean(row[key], 100, 1) for key in ("f1", "f1_macro", "auroc", "subclass_accuracy")]
+    return [*metrics, f"{row['parameters']:,}"]
 
 
-def _percent(summary: Mapping[str, Any]) -> str:
+def _mean(summary: Mapping[str, Any], scale: float, digits: int) -> str:
+    """Show a mean with half of its 95 % interval over seeds, where there is one."""
     if summary["mean"] is None:
         return "-"
-    mean = f"{100 * summary['mean']:.1f}"
-    return f"{mean} \u00b1 {100 * (summary['ci95'][1] - summary['mean']):.1f}" if summary["ci95"] else mean
+    mean = f"{scale * summary['mean']:.{digits}f}"
+    return f"{mean} ± {scale * (summary['ci95'][1] - summary['mean']):.{digits}f}" if summary["ci95"] else mean
 
 
 def _comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
@@ -181,7 +182,7 @@ def _comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     table = _table(title, "", "points", "95 % interval", "p (Holm)", "verdict")
     styles = {"better": "green", "worse": "red", "inconclusive": ""}
     for row in comparisons:
-        p_holm = "-" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
+        p_holm = "-" if row["p_holm"] is None else "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
         interval = _interval(row["ci95"]) if row["ci95"] else "-"
         verdict = Text(row["verdict"], style=styles[row["verdict"]])
         table.add_row(
@@ -195,9 +196,11 @@ def _interval(ends: Sequence[float]) -> str:
 
 
 def _bits_table(bits: Mapping[str, Any]) -> Table:
-    title = "Label bits of the subclass teacher: extra bits an image, mean over seeds"
-    table = _table(title, "", "symmetric", "mutual inf.", "soft", "ceiling", "accuracy %")
+    title = "Label bits of the subclass teacher: extra bits an image, mean over seeds, ±"
+    table = _table(title, "images", "symmetric", "mutual inf.", "soft", "ceiling", "accuracy %")
     for split, row in bits.items():
-        values = [f"{row[key]:.3f}" for key in ("symmetric", "mutual_information", "soft", "ceiling")]
-        table.add_row(f"{split}, {row['images']:,} images", *values, f"{100 * row['accuracy']:.1f}")
+        over_seeds = row["over_seeds"]
+        values = [_mean(over_seeds[key], 1, 2) for key in ("symmetric", "mutual_information", "soft")]
+        accuracy = _mean(over_seeds["accuracy"], 100, 1)
+        table.add_row(f"{row['images']:,} {split}", *values, f"{row['ceiling']:.2f}", accuracy)
     return table

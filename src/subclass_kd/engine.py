@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import queue
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,39 +19,50 @@ from subclass_kd.plan import Job
 
 # What happened to a job: "started", "epoch" (with an Epoch) or "finished".
 OnEvent = Callable[[Job, str, Any], None]
+MOST_AUTOMATIC_WORKERS = 8  # each takes about 0.8 GB
 
 
-def run_jobs(study: Study, out: Path, jobs: Sequence[Job], workers: int, on_event: OnEvent) -> None:
+def run_jobs(study: Study, out: Path, jobs: Sequence[Job], prepare: Callable[[int], None], on_event: OnEvent) -> None:
     """Make the files of these jobs, each as soon as what it needs is there.
 
     On a CPU every job computes on one thread, whatever the number of workers: results stay the same, and processes
-    of one thread each use the cores better than one process with many threads on networks this small.
+    of one thread each use the cores better than one process with many threads on networks this small. Side by side,
+    this process never loads torch.
 
     Args:
-        study: what to run.
+        study: what to run; ``workers`` is how many processes: 1 works in this one, "auto" is one for each core up to
+            eight, and one alone on a GPU.
         out: the run folder.
         jobs: in order of preference; what one needs stands before it, or is on disk already.
-        workers: processes; 1 works in this one.
+        prepare: called once with the number of workers, when device and models are known to be right, before any job.
         on_event: called in this process.
 
     Raises:
-        UserError: a job found the user's input wrong.
+        UserError: device, models, or what a job found, are the user's to mend.
         RuntimeError: a job failed otherwise, or its process died.
     """
-    if workers == 1 or len(jobs) == 1:
-        _run_here(study, out, jobs, on_event)
+    workers = min(count_cores(), MOST_AUTOMATIC_WORKERS) if study.workers == "auto" else study.workers
+    if min(workers, len(jobs)) == 1:
+        _run_here(study, out, jobs, prepare, on_event)
     else:
-        _run_side_by_side(study, out, jobs, min(workers, len(jobs)), on_event)
+        _run_side_by_side(study, out, jobs, min(workers, len(jobs)), prepare, on_event)
 
 
-def _run_here(study: Study, out: Path, jobs: Sequence[Job], on_event: OnEvent) -> None:
+def count_cores() -> int:
+    """Count the cores that this process may use, where the system says (Linux), or those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run_here(study: Study, out: Path, jobs: Sequence[Job], prepare: Callable[[int], None], on_event: OnEvent) -> None:
     import torch
 
-    from subclass_kd.work import make
+    from subclass_kd.work import check, make
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        check(study)
+        prepare(1)
         for job in jobs:
             on_event(job, "started", None)
             make(study, out, job, lambda epoch, job=job: on_event(job, "epoch", epoch))  # type: ignore[misc]
@@ -58,34 +71,44 @@ def _run_here(study: Study, out: Path, jobs: Sequence[Job], on_event: OnEvent) -
         torch.set_num_threads(threads)
 
 
-def _run_side_by_side(study: Study, out: Path, jobs: Sequence[Job], workers: int, on_event: OnEvent) -> None:
+def _run_side_by_side(
+    study: Study, out: Path, jobs: Sequence[Job], workers: int, prepare: Callable[[int], None], on_event: OnEvent
+) -> None:
     # "spawn", since a forked copy of a process that has used torch's threads can hang.
     context = multiprocessing.get_context("spawn")
-    events: multiprocessing.Queue[tuple[int, Job, str, Any]] = context.Queue()
+    events: multiprocessing.Queue[tuple[int, Job | None, str, Any]] = context.Queue()
     inboxes = [context.SimpleQueue() for _ in range(workers)]
     processes = [
         context.Process(target=_work, args=(study, out, number, inbox, events), daemon=True)
         for number, inbox in enumerate(inboxes)
     ]
-    waiting, missing, idle = list(jobs), {job.path for job in jobs}, set(range(workers))
+    waiting, missing, idle = list(jobs), {job.path for job in jobs}, set(range(1, workers))
+    prepared = False  # the first worker checks device and models; until then nothing is made
     try:
         for process in processes:
             process.start()
         while missing:
-            for job in [job for job in waiting if missing.isdisjoint(job.needs)][: len(idle)]:
-                waiting.remove(job)
-                inboxes[idle.pop()].put(job)
+            if prepared and idle:
+                for job in [job for job in waiting if missing.isdisjoint(job.needs)][: len(idle)]:
+                    waiting.remove(job)
+                    inboxes[idle.pop()].put(job)
             try:
-                number, job, event, content = events.get(timeout=1)
+                number, job_done, event, content = events.get(timeout=1)
             except queue.Empty:
                 _check_alive(processes)
                 continue
             if event == "failed":
-                raise content if isinstance(content, UserError) else RuntimeError(f"{job.path}: {content}")
+                raise content if isinstance(content, UserError) else RuntimeError(content)
+            if job_done is None:  # the check, with the kind of device
+                alone = study.workers == "auto" and content != "cpu"
+                idle = {number} if alone else {number, *idle}
+                prepare(len(idle))
+                prepared = True
+                continue
             if event == "finished":
-                missing.discard(job.path)
+                missing.discard(job_done.path)
                 idle.add(number)
-            on_event(job, event, content)
+            on_event(job_done, event, content)
     finally:
         for process in processes:
             process.terminate()
@@ -100,22 +123,35 @@ def _check_alive(processes: Sequence[Any]) -> None:
 
 
 def _work(study: Study, out: Path, number: int, inbox: Any, events: Any) -> None:
-    """Do jobs from the inbox until terminated."""
+    """Do jobs from the inbox until terminated; the first worker begins with the check."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle: it stops this one
-    os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
-    from subclass_kd.work import make
+    from subclass_kd.work import check, make
 
     torch.set_num_threads(1)
-    while True:
-        job = inbox.get()
-        events.put((number, job, "started", None))
+
+    def attempt(job: Job | None, action: Callable[[], Any]) -> None:
         try:
-            make(study, out, job, lambda epoch, job=job: events.put((number, job, "epoch", epoch)))  # type: ignore[misc]
+            events.put((number, job, "finished", action()))
         except UserError as error:
             events.put((number, job, "failed", error))
         except Exception:
-            events.put((number, job, "failed", traceback.format_exc()))
-        else:
-            events.put((number, job, "finished", None))
+            name = job.path if job else "check"
+            events.put((number, job, "failed", f"{name}: {traceback.format_exc()}"))
+
+    if number == 0:
+        attempt(None, lambda: check(study))
+    while True:
+        job: Job = inbox.get()
+        events.put((number, job, "started", None))
+        attempt(job, lambda job=job: make(study, out, job, lambda epoch: events.put((number, job, "epoch", epoch))))  # type: ignore[misc]
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended without a word, as after kill -9."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import re
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from subclass_kd.config import Network
 from subclass_kd.errors import UserError, nearest
+from subclass_kd.files import fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,6 +59,23 @@ def check_model_name(network: Network, key: str) -> None:
             raise UserError(where, f'no module "{kind}"', "module:callable", remedy)
     if network.pretrained and kind != "timm":
         raise UserError(f'key "{key}.pretrained"', "true", f'false for "{network.model}"', "Only timm has weights.")
+
+
+def model_version(network: Network) -> str:
+    """Give what tells apart two models of one name: the content of the user's module, or timm's version.
+
+    >>> from subclass_kd.config import Student
+    >>> model_version(Student(model="small:convnet"))
+    ''
+    """
+    kind = network.model.partition(":")[0]
+    if kind == "small":
+        return ""
+    if kind == "timm":
+        return importlib.metadata.version("timm")
+    with _current_folder_importable():
+        spec = importlib.util.find_spec(kind)
+    return fingerprint(Path(spec.origin).read_bytes()) if spec and spec.origin and Path(spec.origin).exists() else ""
 
 
 def timm_names() -> list[str]:

@@ -9,8 +9,10 @@ from subclass_kd import store
 from subclass_kd.arms import ARMS, teachers_of
 from subclass_kd.config import Study
 from subclass_kd.files import fingerprint
+from subclass_kd.models import model_version
 
-Kind = Literal["teachers", "targets", "students", "predictions"]
+Kind = Literal["teachers", "targets", "students", "predictions", "results"]
+RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,18 @@ class Job:
     @property
     def path(self) -> str:
         """The file's path in the run folder."""
-        return f"{self.kind}/{self.name}-seed{self.seed}.safetensors"
+        return RESULTS if self.kind == "results" else f"{self.kind}/{self.name}-seed{self.seed}.safetensors"
 
 
 def plan(study: Study, data_fingerprint: str) -> list[Job]:
-    """List every job of a study, those that others wait for first.
+    """List every job of a study, those that others wait for first, the one for results.json last.
 
     Predictions on the test split need every network to be trained: the test is touched once, at the end.
     """
     teachers = teachers_of(list(study.arms))
     common = [store.FORMAT, data_fingerprint, study.precision, study.device, study.augment.model_dump()]
-    teaching = [common, study.teacher.model_dump(), study.distillation.views]
-    learning = [teaching, study.student.model_dump(), study.distillation.model_dump()]
+    teaching = [common, study.teacher.model_dump(), model_version(study.teacher), study.distillation.views]
+    learning = [teaching, study.student.model_dump(), model_version(study.student), study.distillation.model_dump()]
 
     def job(kind: Kind, name: str, seed: int, needs: tuple[str, ...], inputs: Any, epochs: int = 0) -> Job:
         return Job(kind, name, seed, needs, fingerprint(kind, name, seed, inputs), epochs)
@@ -65,4 +67,5 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
     trained = [made for made in jobs if made.epochs]
     everything = tuple(made.path for made in trained)
     jobs += [job("predictions", f"{made.kind}/{made.name}", made.seed, everything, learning) for made in trained]
-    return jobs
+    predictions = tuple(made.path for made in jobs if made.kind == "predictions")
+    return [*jobs, job("results", "results", study.seeds[0], predictions, learning)]

@@ -15,14 +15,14 @@ from torch import Tensor
 
 import subclass_kd
 from subclass_kd import store
-from subclass_kd.arms import teachers_of
+from subclass_kd.arms import ARMS, teachers_of
 from subclass_kd.comparison import compare, pairs
 from subclass_kd.config import Study
 from subclass_kd.data import Samples
+from subclass_kd.device import make_fabric
 from subclass_kd.evaluation import class_metrics, subclass_accuracy, summarise
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.information import LabelBits, label_bits
-from subclass_kd.work import make_fabric
 
 SEED_POLICY = (
     "Each seed s gives weights, order, dropout, views and shuffles generators of their own, derived from s and their "
@@ -66,7 +66,10 @@ def _network(study: Study, samples: Samples, out: Path, role: str, name: str) ->
     class_labels = samples.class_labels[samples.test]
     subclass_labels = samples.subclass_labels[samples.test]
     # Shuffled subclasses mean nothing on the test split, and class outputs name none.
-    names_subclasses = name in ("subclass", "subclass-labels", "skd")
+    arm = ARMS.get(name)
+    names_subclasses = (
+        arm.outputs == "subclass" and not arm.shuffled if role == "students" and arm else name == "subclass"
+    )
     per_seed: list[dict[str, float | None]] = []
     for seed in study.seeds:
         logits = store.load(out / f"predictions/{role}/{name}-seed{seed}.safetensors")["test"]  # (N, outputs)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from subclass_kd import store
 from subclass_kd.config import Study
-from subclass_kd.data import load_samples
+from subclass_kd.data import Samples, load_samples
+from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
 from subclass_kd.files import write_json
 from subclass_kd.models import check_model_name
-from subclass_kd.plan import Job, plan
+from subclass_kd.plan import RESULTS, Job, plan
 
 
 class Progress(Protocol):
@@ -54,66 +54,89 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
         UserError: data, models or the folder do not fit the study.
         RuntimeError: a job failed.
     """
-    progress = progress or Silent()
+    watching = progress or Silent()
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
     _check_folder(study, out)
     samples = load_samples(study)
+    _check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
-    missing = [job for job in jobs if not store.is_valid(out / job.path, job.recipe)]
-    results_file = out / "results.json"
-    if missing or not results_file.exists():
-        from subclass_kd.engine import run_jobs
-        from subclass_kd.results import assemble
-        from subclass_kd.work import check_device, check_models
+    missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
+    results = None if missing else _read_results(out)
+    if results is not None:
+        return results
+    missing.append(jobs[-1])  # the results, anew
 
-        check_device(study)
-        check_models(study, samples)
-        for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
-            part.unlink()
-        write_json(out / "study.json", study.model_dump(mode="json"))
-        workers = count_workers(study)
-        progress.begin(missing, len(jobs) - len(missing), workers)
-        run_jobs(study, out, missing, workers, progress.event)
-        write_json(results_file, assemble(study, samples, out))
-    results: dict[str, Any] = json.loads(results_file.read_text("utf-8"))
+    def prepare(workers: int) -> None:
+        try:
+            write_json(out / "study.json", study.model_dump(mode="json"))
+            write_json(out / "data.json", samples.describe())
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise UserError(str(out), found, "a folder that can be written", "Give another --out.") from None
+        watching.begin(missing, len(jobs) - len(missing), workers)
+
+    run_jobs(study, out, missing, prepare, watching.event)
+    for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
+        part.unlink()
+    results = _read_results(out)
+    if results is None:
+        raise RuntimeError(f"{out / RESULTS} was written and cannot be read")
     return results
 
 
-def count_workers(study: Study) -> int:
-    """Say how many processes a study uses: as given, or one for each core; on a GPU one."""
-    if study.workers != "auto":
-        return study.workers
-    from subclass_kd.work import make_fabric
-
-    if make_fabric(study).device.type != "cpu":
-        return 1
-    # The cores that this process may use, where the system says (Linux): a container often has fewer than the machine.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _read_results(out: Path) -> dict[str, Any] | None:
+    """Read results.json, or give None if it is missing or damaged."""
+    try:
+        results = json.loads((out / RESULTS).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return results if isinstance(results, dict) else None
 
 
 def _check_folder(study: Study, out: Path) -> None:
     """Refuse a folder that holds something else, or a run of another study."""
-    if out.exists() and not out.is_dir():
-        raise UserError(str(out), "a file", "a folder for the run, or no such path", "Give another --out.")
     file = out / "study.json"
-    if not file.exists():
-        if out.exists() and any(out.iterdir()):
-            raise UserError(str(out), "other files", "an empty folder, a run, or no such path", "Give another --out.")
+    try:
+        text = file.read_text("utf-8") if file.exists() else None
+        holds_others = text is None and out.exists() and any(out.iterdir())
+    except OSError as error:
+        expected = "a folder for the run, or no such path"
+        raise UserError(str(out), error.strerror or str(error), expected, "Give another --out.") from None
+    if holds_others:
+        raise UserError(str(out), "other files", "an empty folder, a run, or no such path", "Give another --out.")
+    if text is None:
         return
     try:
-        before = json.loads(file.read_text("utf-8"))
-        if not isinstance(before, dict):
-            raise ValueError("no object of keys and values")
-    except ValueError as error:
-        raise UserError(str(file), f"no study ({error})", "the study of this run", "Give another --out.") from None
+        before = json.loads(text)
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise UserError(str(file), "no study", "the study of this run", "Give another --out.")
     now = study.model_dump(mode="json")
-    changed = [key for key in _flat(before) | _flat(now) if _flat(before).get(key) != _flat(now).get(key)]
-    changed = sorted(key for key in changed if key != "workers")
-    if changed:
-        shown = "; ".join(f"{key}: {_flat(before).get(key)} before, {_flat(now).get(key)} now" for key in changed)
+    before.pop("workers", None)
+    now.pop("workers")
+    # As text: the order of classes and subclasses is part of the study.
+    if json.dumps(before) != json.dumps(now):
+        then, present = _flat(before), _flat(now)
+        changed = sorted(key for key in then | present if then.get(key, ...) != present.get(key, ...))
+        shown = "; ".join(f"{key}: {then.get(key, 'none')} before, {present.get(key, 'none')} now" for key in changed)
         remedy = "Give another --out, or restore these keys."
-        raise UserError(str(out), f"a run of another study ({shown})", "the same study", remedy)
+        found = f"a run of another study ({shown or 'the order of its hierarchy'})"
+        raise UserError(str(out), found, "the same study", remedy)
+
+
+def _check_same_data(samples: Samples, out: Path) -> None:
+    """Refuse a folder whose run was made from other images, labels or splits."""
+    try:
+        before = json.loads((out / "data.json").read_text("utf-8"))["fingerprint"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, TypeError, KeyError):
+        before = "unreadable"
+    if before != samples.fingerprint:
+        found = f"a run made from other data (fingerprint {before} before, {samples.fingerprint} now)"
+        raise UserError(str(out), found, "the same images, labels and splits", "Give another --out.")
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -124,7 +147,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

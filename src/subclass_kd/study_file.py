@@ -132,7 +132,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
     *sections, last = key.split(".")
     for section in sections:
         inside = content.get(section)
-        content[section] = dict(inside) if isinstance(inside, dict) else {}
+        if inside is not None and not isinstance(inside, dict):
+            raise UserError(f"--set {override}", f'{_shown(inside)} for "{section}"', "keys and values there")
+        content[section] = dict(inside or {})
         content = content[section]
     content[last] = value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from subclass_kd import losses
 from subclass_kd.augment import Views
 from subclass_kd.config import Network
+from subclass_kd.errors import UserError
 from subclass_kd.hierarchy import SubclassHierarchy
 
 
@@ -98,44 +99,55 @@ def train(
         on_epoch: called after each epoch.
 
     Returns:
-        (weights on the CPU, one Epoch each).
+        The weights of the best epoch on the CPU, by name, and what each epoch did.
+
+    Raises:
+        UserError: the loss is no longer finite.
     """
+    layout = memory_format(network, model)
     decay = network.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
-    rows = len(pixels.train)
-    steps = math.ceil(rows / network.batch_size)
+    count = len(pixels.train)
+    steps = math.ceil(count / network.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(network.epochs * steps))
-    layout = memory_format(model)
     learner, learning = fabric.setup(model.to(memory_format=layout), optimizer)
 
+    # Everything that a step reads lies on the device before the first, so that no step waits for the host.
+    images = fabric.to_device(pixels.images[pixels.train])  # (n, C, H, W) uint8
+    labels = fabric.to_device(lesson.labels[pixels.train])  # (n,)
+    targets = None if lesson.targets is None else fabric.to_device(lesson.targets)  # (V, n, K)
     history: list[Epoch] = []
-    best: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     torch.manual_seed(seed)  # dropout
     for number in range(network.epochs):
         started = time.perf_counter()
         learner.train()
         view = number % views.count
-        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
-        sums = torch.zeros(3, device=fabric.device)  # total, hard, soft; read once an epoch, so that no step waits
+        draws = views.draws(pixels.train, view)
+        draws = None if draws is None else fabric.to_device(draws)  # (n, 3)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
+        sums = torch.zeros(3, device=fabric.device)  # total, hard, soft; read once an epoch
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
-        for batch in order.tensor_split(steps):
-            samples = pixels.train[batch]
-            images = fabric.to_device(pixels.images[samples])
-            logits = learner(_as_input(views.apply(images, samples, view), layout))  # (B, K)
-            loss = _loss(logits, lesson, samples, batch, view)
+        for batch in fabric.to_device(order).tensor_split(steps):
+            seen = images[batch] if draws is None else views.render(images[batch], draws[batch])
+            logits = learner(_as_input(seen, layout))  # (B, K)
+            loss = _loss(logits, labels[batch], None if targets is None else targets[view, batch], lesson)
             fabric.backward(loss.total.mean())
             learning.step()
             learning.zero_grad(set_to_none=True)
             schedule.step()
             sums += torch.stack([part.detach().sum() for part in loss])
-        total, hard, soft = (sums / rows).tolist()
+        total, hard, soft = (sums / count).tolist()
         log_loss, f1 = _validate(learner, lesson, pixels, fabric)
-        epoch = Epoch(number + 1, total, hard, soft, log_loss, f1, time.perf_counter() - started)
-        history.append(epoch)
-        if epoch == max(history, key=lambda past: _merit(past, lesson)):
-            best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-        on_epoch(epoch)
-    return best, history
+        if not math.isfinite(total + log_loss):
+            where = f'key "{type(network).__name__.lower()}.learning_rate"'
+            found = f"{network.learning_rate}, with which the loss is no longer finite in epoch {number + 1}"
+            raise UserError(where, found, "a rate at which training converges", "Lower it.")
+        history.append(Epoch(number + 1, total, hard, soft, log_loss, f1, time.perf_counter() - started))
+        if best_epoch(history, lesson) is history[-1]:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        on_epoch(history[-1])
+    return weights, history
 
 
 def best_epoch(history: list[Epoch], lesson: Lesson) -> Epoch:
@@ -148,15 +160,14 @@ def _merit(epoch: Epoch, lesson: Lesson) -> tuple[float, float]:
     return (by_loss, epoch.validation_f1) if lesson.select_by == "log_loss" else (epoch.validation_f1, by_loss)
 
 
-def _loss(logits: Tensor, lesson: Lesson, samples: Tensor, batch: Tensor, view: int) -> losses.DistillationLoss:
-    """Give the parts of the loss for one batch; without targets the hard part is all."""
-    labels = lesson.labels[samples].to(logits.device)  # (B,)
-    if lesson.targets is None:
+def _loss(logits: Tensor, labels: Tensor, targets: Tensor | None, lesson: Lesson) -> losses.DistillationLoss:
+    """Give the parts of the loss for logits and targets (B, K), labels (B,); without targets the hard part is all."""
+    if targets is None:
         hard = F.cross_entropy(logits.float(), labels, reduction="none")
         return losses.DistillationLoss(total=hard, hard=hard, soft=torch.zeros_like(hard))
     return losses.subclass_distillation(
         logits,
-        lesson.targets[view, batch].to(logits.device),  # (B, K)
+        targets,
         labels,
         lesson.hierarchy,
         temperature=lesson.temperature,
@@ -180,9 +191,18 @@ def _validate(model: nn.Module, lesson: Lesson, pixels: Pixels, fabric: Fabric) 
 def predict(
     model: nn.Module, images: Tensor, rows: Tensor, fabric: Fabric, views: Views | None = None, view: int = 0
 ) -> Tensor:
-    """Give float32 logits (n, K) on the CPU for the images in these rows, as they are or in one view.
+    """Give a network's logits for some images, as they are or in one view, and leave it in evaluation mode.
 
-    Leaves the model in evaluation mode.
+    Args:
+        model: on the fabric's device.
+        images: (N, C, H, W) uint8 on the CPU.
+        rows: (n,) int64: which of them.
+        fabric: device and precision.
+        views: their augmentations, or None for the images themselves.
+        view: which view, if there are any.
+
+    Returns:
+        (n, K) float32 on the CPU.
     """
     model.eval()
     logits = []
@@ -194,15 +214,17 @@ def predict(
     return torch.cat(logits)
 
 
-def memory_format(model: nn.Module) -> torch.memory_format:
+def memory_format(network: Network, model: nn.Module) -> torch.memory_format:
     """Give the layout to train a network in: channels last, where convolutions train faster, if it is safe.
 
-    On a CPU it is not safe for a 1x1 convolution with a stride and fewer than 16 input channels: oneDNN, in computing
-    the gradient of its weights, then writes past its workspace (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    A callable of the user's keeps the usual layout, on which its code may count. On a CPU channels last is not safe for
+    a 1x1 convolution with a stride and fewer than 16 input channels: oneDNN, in computing the gradient of its weights,
+    then writes past its workspace (https://github.com/uxlfoundation/oneDNN/issues/6035).
 
-    >>> memory_format(nn.Conv2d(16, 32, 1, stride=2))
+    >>> from subclass_kd.config import Student
+    >>> memory_format(Student(model="timm:resnet18"), nn.Conv2d(16, 32, 1, stride=2))
     torch.channels_last
-    >>> memory_format(nn.Conv2d(15, 32, 1, stride=2))
+    >>> memory_format(Student(model="timm:resnet18"), nn.Conv2d(15, 32, 1, stride=2))
     torch.contiguous_format
     """
     unsafe = any(
@@ -210,7 +232,8 @@ def memory_format(model: nn.Module) -> torch.memory_format:
         for layer in model.modules()
         if isinstance(layer, nn.Conv2d)
     )
-    return torch.contiguous_format if unsafe else torch.channels_last
+    ours = network.model.startswith(("small:", "timm:"))
+    return torch.channels_last if ours and not unsafe else torch.contiguous_format
 
 
 def _as_input(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
@@ -227,8 +250,3 @@ def _warmup_cosine(steps: int) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     return factor
-
-
-def as_rows(history: list[Epoch]) -> list[dict[str, float]]:
-    """Give the history as JSON-able rows."""
-    return [asdict(epoch) for epoch in history]

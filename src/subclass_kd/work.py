@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,8 +19,9 @@ from subclass_kd.arms import ARMS
 from subclass_kd.augment import Views
 from subclass_kd.config import Network, Study
 from subclass_kd.data import Samples, load_samples
+from subclass_kd.device import check_device, make_fabric
 from subclass_kd.errors import UserError
-from subclass_kd.files import fingerprint
+from subclass_kd.files import fingerprint, write_json
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.models import build_model
 from subclass_kd.plan import Job
@@ -41,60 +41,49 @@ def make(study: Study, out: Path, job: Job, on_epoch: Callable[[Epoch], None]) -
         bench.make_targets(job)
     elif job.kind == "students":
         bench.train_student(job, on_epoch)
-    else:
+    elif job.kind == "predictions":
         bench.predict(job)
+    else:
+        from subclass_kd.results import assemble  # its metrics and statistics take seconds to load: once, at the end
+
+        write_json(out / job.path, assemble(study, bench.samples, out))
 
 
-def make_fabric(study: Study) -> Fabric:
-    """Give the study's device and precision, with repeatable arithmetic.
-
-    bfloat16 is used by default only on CUDA devices that compute in it. On a CPU it is left to the user
-    (``precision: bfloat16``): whether it gains there differs by network and by the CPU's units.
-    """
-    kind, _, number = study.device.partition(":")
-    on_cuda = kind == "cuda" or (kind == "auto" and torch.cuda.is_available())
-    gains = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    half = study.precision == "bfloat16" or (study.precision == "auto" and gains)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    return Fabric(
-        accelerator=kind, devices=[int(number)] if number else 1, precision="bf16-mixed" if half else "32-true"
-    )
-
-
-def check_device(study: Study) -> None:
-    """Refuse a device that this machine does not have.
+def check(study: Study) -> str:
+    """Check device and models before any work is done, and give the kind of device: "cpu", "cuda" or "mps".
 
     Raises:
-        UserError: there is no such device.
+        UserError: the device is not there, or a model cannot be built, run or trained, or gives other outputs.
     """
-    kind, _, number = study.device.partition(":")
-    there = {"auto": 1, "cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}
-    if int(number or 0) >= there[kind]:
-        expected = f"a device of this machine: {', '.join(name for name, count in there.items() if count)}"
-        raise UserError('key "device"', f'"{study.device}"', expected)
-
-
-def check_models(study: Study, samples: Samples) -> None:
-    """Build both networks and pass an image through each, so that a wrong one is refused before any work.
-
-    Raises:
-        UserError: a model cannot be built, or gives other than one logit for each output.
-    """
+    check_device(study)
+    samples = load_samples(study)
     for key, network in (("teacher", study.teacher), ("student", study.student)):
         for outputs in sorted({samples.hierarchy.num_subclasses, samples.hierarchy.num_classes}):
-            model = _seeded_model(network, outputs, samples, seed=0).eval()
-            try:
-                with torch.no_grad():
-                    shape = tuple(model(torch.zeros(2, *samples.images.shape[1:])).shape)
-            except Exception as error:  # timm's models assert their image size; a user's may raise anything
-                found = f"a model that fails on images of {samples.images.shape[1:]} ({error})"
-                expected = "a model for this image size"
-                raise UserError(f'key "{key}.model"', found, expected, "Set data.size or choose another.") from None
-            if shape != (2, outputs):
-                expected = f"logits of shape (2, {outputs}) for 2 images and {outputs} outputs"
-                remedy = "The model must heed num_classes."
-                raise UserError(f'key "{key}.model"', f"an output of shape {shape}", expected, remedy)
+            _check_model(network, key, outputs, samples)
+    return make_fabric(study).device.type
+
+
+def _check_model(network: Network, key: str, outputs: int, samples: Samples) -> None:
+    """Build a model and pass images through it, forward and backward."""
+    model = _seeded_model(network, outputs, samples, seed=0)
+    layout = training.memory_format(network, model)
+    image_shape = samples.images.shape[1:]
+    images = torch.zeros(4, *image_shape).to(memory_format=layout)
+    try:
+        logits = model.to(memory_format=layout)(images)
+        shape = tuple(logits.shape)
+        if shape == (4, outputs):
+            logits.sum().backward()
+            model.eval()(images)
+    except Exception as error:  # the user's model may raise anything, and timm's assert their image size
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = f"a model that fails on images of shape {image_shape} ({reason})"
+        expected = "a model for this image size"
+        raise UserError(f'key "{key}.model"', found, expected, "Set data.size or choose another.") from None
+    if shape != (4, outputs):
+        expected = f"logits of shape (4, {outputs}) for 4 images and {outputs} outputs"
+        remedy = "The model must heed num_classes."
+        raise UserError(f'key "{key}.model"', f"an output of shape {shape}", expected, remedy)
 
 
 def derived_seed(*parts: Any) -> int:
@@ -128,9 +117,12 @@ class _Bench:
 
     def make_targets(self, job: Job) -> None:
         """Store a teacher's logits for every view of every training image."""
-        teacher, origin = self._teacher(job.name)
+        weights = self._teacher_weights(job.name)
+        teacher = self._model(self.study.teacher, "teacher", "class" if job.name == "class" else "subclass")
+        teacher.load_state_dict(weights)
+        teacher = self.fabric.setup_module(teacher)
         logits = targets.compute(teacher, self.pixels.images, self.pixels.train, self.views, self.fabric)
-        targets.write(self.out / job.path, logits, origin, job.recipe)
+        targets.write(self.out / job.path, logits, self._origin(weights), job.recipe)
 
     def train_student(self, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
         """Train one arm."""
@@ -139,7 +131,7 @@ class _Bench:
         if arm.teacher is None:
             lesson = Lesson(hierarchy, labels)
         else:
-            _, origin = self._teacher(arm.teacher)
+            origin = self._origin(self._teacher_weights(arm.teacher))
             logits = targets.read(self.out / job.needs[0], origin)  # (V, n, K)
             if arm.collapse:
                 logits = self.samples.hierarchy.class_log_probs(logits)  # (V, n, C)
@@ -176,13 +168,13 @@ class _Bench:
         }
         store.save(self.out / job.path, weights, job.recipe, notes)
 
-    def _teacher(self, name: str) -> tuple[nn.Module, targets.Origin]:
-        """Load a trained teacher, and say what targets made with it now would come from."""
-        weights = store.load(self.out / f"teachers/{name}-seed{self.seed}.safetensors")
-        model = self._model(self.study.teacher, "teacher", "class" if name == "class" else "subclass")
-        model.load_state_dict(weights)
+    def _origin(self, weights: dict[str, Tensor]) -> targets.Origin:
+        """Say what targets that a teacher of these weights makes now would come from."""
         marks = store.weights_fingerprint(weights), self.samples.fingerprint, fingerprint(asdict(self.views))
-        return self.fabric.setup_module(model), targets.Origin(*marks)
+        return targets.Origin(*marks)
+
+    def _teacher_weights(self, name: str) -> dict[str, Tensor]:
+        return store.load(self.out / f"teachers/{name}-seed{self.seed}.safetensors")
 
     def _model(self, network: Network, role: str, outputs: str) -> nn.Module:
         """Build a network whose body starts alike in every arm of the seed, whatever the size of its head."""
@@ -226,8 +218,11 @@ def network_cost(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, in
     """Count a network's parameters, and its multiply-adds for one image.
 
     Args:
-        model: takes (1, C, H, W).
+        model: takes (1, C, H, W) on the CPU; left in evaluation mode.
         image_shape: (C, H, W).
+
+    Returns:
+        ``parameters`` and ``multiply_adds``: of convolutions and matrix products, as torch counts them.
     """
     counter = FlopCounterMode(display=False)
     model.eval()

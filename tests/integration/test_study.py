@@ -130,7 +130,7 @@ def test_results_have_every_key_of_schema_1(finished):
         bits = results["label_bits"][split]
         assert {"symmetric", "mutual_information", "soft", "ceiling", "accuracy"} <= set(bits)
         assert bits["images"] == images
-        assert bits["ceiling"] == pytest.approx((0.4 * np.log2(4) + 0.6 * np.log2(6)), abs=1e-9)
+        assert bits["ceiling"] == pytest.approx(np.log2(5), abs=1e-9)
         assert 0 <= bits["mutual_information"] <= bits["ceiling"] + 1e-9
     assert len(results["comparisons"]) == 9
     for row in results["comparisons"]:
@@ -196,7 +196,7 @@ def test_shuffled_labels_keep_class_and_counts_and_spare_the_test_split(finished
     assert (shuffled[samples.test] == samples.subclass_labels[samples.test]).all()
     for rows in (samples.train, samples.validation):
         assert (np.bincount(shuffled[rows]) == np.bincount(samples.subclass_labels[rows])).all()
-        # A subclass of a class of four or six keeps its label by chance one time in four or six.
+        # A subclass of a class of five keeps its label by chance one time in five.
         assert 0.1 < (shuffled[rows] == samples.subclass_labels[rows]).mean() < 0.35
 
 
