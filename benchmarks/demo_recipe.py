@@ -41,11 +41,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "student rate 0.03": {"student.learning_rate": 0.03},
     "8 views": {"distillation.views": 8},
 }
-CANDIDATES = {
-    f"{grouping} {change}".strip(): (grouping, changes)
-    for grouping, tried in (("lower", len(CHANGES)), ("slipped on", 5), ("warm weather", 1))
-    for change, changes in list(CHANGES.items())[:tried]
-}
+CANDIDATES = {f"lower {change}".strip(): ("lower", changes) for change, changes in CHANGES.items()}
+CANDIDATES |= {grouping: (grouping, {}) for grouping in GROUPINGS}
 
 
 def write_folder(root: Path, folder: Path, train: int = 300, held_out: int = 1000) -> None:

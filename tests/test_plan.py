@@ -18,13 +18,16 @@ def recipes(*overrides, data="data"):
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 7])
-def test_six_arms_take_21_files_a_seed(seeds):
+def test_six_arms_take_21_files_a_seed_and_one_for_the_results(seeds):
     """3 teachers, 3 targets, 6 students, 9 predictions."""
     planned = jobs(f"seeds={seeds}")
     kinds = [job.kind for job in planned]
     counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
-    assert counts == {"teachers": 3 * seeds, "targets": 3 * seeds, "students": 6 * seeds, "predictions": 9 * seeds}
-    assert len({job.path for job in planned}) == 21 * seeds
+    of_seeds = {"teachers": 3 * seeds, "targets": 3 * seeds, "students": 6 * seeds, "predictions": 9 * seeds}
+    assert counts == of_seeds | {"results": 1}
+    assert len({job.path for job in planned}) == 21 * seeds + 1
+    assert planned[-1].path == "results.json"
+    assert set(planned[-1].needs) == {job.path for job in planned if job.kind == "predictions"}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,8 @@ def test_what_does_not_decide_a_files_content_leaves_its_recipe(override):
     assert all(first[path] == second[path] for path in both)
 
 
-EVERYTHING = {"teachers", "targets", "students", "predictions"}
+STUDENTS = {"students", "predictions", "results.json"}
+EVERYTHING = {"teachers", "targets", *STUDENTS}
 
 
 @pytest.mark.parametrize(
@@ -96,13 +100,13 @@ EVERYTHING = {"teachers", "targets", "students", "predictions"}
         ("augment.shift=0.2", EVERYTHING),
         ("precision=float32", EVERYTHING),
         ("device=cpu", EVERYTHING),
-        ("student.epochs=3", {"students", "predictions"}),
-        ("student.model=small:resnet", {"students", "predictions"}),
-        ("student.options.width=4", {"students", "predictions"}),
-        ("student.learning_rate=0.1", {"students", "predictions"}),
-        ("distillation.temperature=2", {"students", "predictions"}),
-        ("distillation.alpha=0.5", {"students", "predictions"}),
-        ("distillation.hard_target=class", {"students", "predictions"}),
+        ("student.epochs=3", STUDENTS),
+        ("student.model=small:resnet", STUDENTS),
+        ("student.options.width=4", STUDENTS),
+        ("student.learning_rate=0.1", STUDENTS),
+        ("distillation.temperature=2", STUDENTS),
+        ("distillation.alpha=0.5", STUDENTS),
+        ("distillation.hard_target=class", STUDENTS),
     ],
 )
 def test_what_decides_a_files_content_changes_its_recipe_and_that_of_all_that_follows(override, kinds):
@@ -118,5 +122,18 @@ def test_other_data_change_every_recipe():
 
 def test_a_thousand_seeds_are_planned_in_two_seconds():
     started = time.process_time()
-    assert len(jobs("seeds=1000", "arms=[scratch, kd, skd]")) == 12_000
+    assert len(jobs("seeds=1000", "arms=[scratch, kd, skd]")) == 12_001
     assert time.process_time() - started < 2
+
+
+def test_another_model_of_the_same_name_changes_the_recipe(tmp_path, monkeypatch):
+    """The content of the user's module decides, not its name."""
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "mine_for_the_plan.py"
+    module.write_text("def build(**options): ...\n")
+    override = "student.model=mine_for_the_plan:build"
+    first = recipes(override)
+    assert recipes(override) == first
+    module.write_text("def build(**options): return 1\n")
+    second = recipes(override)
+    assert {path.split("/")[0] for path in first if first[path] != second[path]} == STUDENTS

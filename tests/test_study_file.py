@@ -117,7 +117,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(read, text, line, key)
         ("student: {epochs: true}", "student.epochs", "true", "a whole number"),
         ("student: {epochs: '5'}", "student.epochs", '"5"', "a whole number"),
         ("student: {epochs: 2.5}", "student.epochs", "2.5", "a whole number"),
-        ("student: {batch_size: 1}", "student.batch_size", "1", "greater than or equal to 2"),
+        ("student: {batch_size: 1}", "student.batch_size", "1", "greater than or equal to 4"),
         ("student: {pretrained: 1}", "student.pretrained", "1", "true or false"),
         ("student: small:convnet", "student", '"small:convnet"', "keys and values"),
         ("student:", "student", "nothing", "keys and values"),

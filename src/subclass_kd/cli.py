@@ -26,8 +26,8 @@ RUNS = Path("skd-runs")
 # As long as two cores train in under three minutes; chosen on training images: docs/demo.md.
 DEMO = {
     "device": "cpu",
-    "teacher": {"options": {"width": 16}, "epochs": 10},
-    "student": {"epochs": 24},
+    "teacher": {"options": {"width": 16}, "epochs": 9},
+    "student": {"epochs": 20},
     "distillation": {"views": 4},
     "seeds": 3,
 }

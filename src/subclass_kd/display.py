@@ -174,7 +174,7 @@ def _mean(summary: Mapping[str, Any], scale: float, digits: int) -> str:
     if summary["mean"] is None:
         return "-"
     mean = f"{scale * summary['mean']:.{digits}f}"
-    return f"{mean} ± {scale * (summary['ci95'][1] - summary['mean']):.{digits}f}" if summary["ci95"] else mean
+    return f"{mean}±{scale * (summary['ci95'][1] - summary['mean']):.{digits}f}" if summary["ci95"] else mean
 
 
 def _comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:

@@ -97,6 +97,8 @@ def _read_results(out: Path) -> dict[str, Any] | None:
 def _check_folder(study: Study, out: Path) -> None:
     """Refuse a folder that holds something else, or a run of another study."""
     file = out / "study.json"
+    if out.is_file():
+        raise UserError(str(out), "a file", "a folder for the run, or no such path", "Give another --out.")
     try:
         text = file.read_text("utf-8") if file.exists() else None
         holds_others = text is None and out.exists() and any(out.iterdir())

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from subclass_kd import losses
 from subclass_kd.augment import Views
 from subclass_kd.config import Network
+from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.hierarchy import SubclassHierarchy
 
@@ -40,19 +41,6 @@ class Lesson:
     alpha: float = 0.0
     hard_target: Literal["subclass", "class"] = "subclass"
     select_by: Literal["f1", "log_loss"] = "f1"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch did: mean training loss and its parts, validation log loss (nats) and F1 (0 to 1)."""
-
-    epoch: int
-    loss: float
-    hard: float
-    soft: float
-    validation_log_loss: float
-    validation_f1: float
-    seconds: float
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from subclass_kd.augment import Views
 from subclass_kd.config import Network, Study
 from subclass_kd.data import Samples, load_samples
 from subclass_kd.device import check_device, make_fabric
+from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, write_json
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.models import build_model
 from subclass_kd.plan import Job
-from subclass_kd.training import Epoch, Lesson, Pixels
+from subclass_kd.training import Lesson, Pixels
 
 
 def make(study: Study, out: Path, job: Job, on_epoch: Callable[[Epoch], None]) -> None:

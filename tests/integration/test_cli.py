@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -91,3 +92,23 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(study_file, tmp_path, 
     done = skd("run", study_file, "--set", "student.epochs=15", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "kept from before" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_workers_end_with_a_parent_that_was_killed(study_file, tmp_path):
+    command = [*SKD, "run", str(study_file), "--set", "student.epochs=2000", "--workers", "2"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    teachers = tmp_path / "skd-runs/study/teachers"
+    deadline = time.monotonic() + 120
+    while not (teachers.exists() and any(teachers.glob("*.safetensors"))):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers):
+        assert time.monotonic() < deadline, "workers outlive their parent"
+        time.sleep(0.1)
