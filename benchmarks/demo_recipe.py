@@ -84,15 +84,25 @@ def measure(folder: Path, grouping: str, changes: dict[str, Any], seeds: int, ru
     }
 
 
-def show_difference(row: dict[str, Any]) -> str:
-    """Give a difference in points with half of its 95 % interval."""
-    return f"{100 * row['difference']:+.1f}±{100 * (row['ci95'][1] - row['difference']):.1f}"
+NETWORKS = [*ARMS, "teacher: class", "teacher: subclass"]
+PAIRS = [("kd", "scratch"), ("subclass-labels", "scratch"), ("skd", "scratch"), ("skd", "kd")]
+COLUMNS = ["candidate", *NETWORKS, *(f"{arm} - {reference}" for arm, reference in PAIRS)]
+
+
+def table_row(name: str, row: dict[str, Any]) -> str:
+    """Give a candidate's row of the Markdown table: F1 in %, differences in points ± half of the 95 % interval."""
+    compared = {(each["arm"], each["reference"]): each for each in row["comparisons"]}
+    cells = [f"{100 * row['f1'][network]['mean']:.1f}" for network in NETWORKS]
+    for pair in PAIRS:
+        difference, high = compared[pair]["difference"], compared[pair]["ci95"][1]
+        cells.append(f"{100 * difference:+.1f}±{100 * (high - difference):.1f}")
+    return f"| {' | '.join([name, *cells])} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=CANDIDATES, action="append")
     options = parser.parse_args()
@@ -105,25 +115,12 @@ def main() -> None:
         folder, runs = Path(scratch, "data"), Path(scratch, "runs")
         folder.mkdir()
         write_folder(options.root, folder)
-        columns = [
-            *ARMS,
-            "teacher: class",
-            "teacher: subclass",
-            "kd-scratch",
-            "labels-scratch",
-            "skd-scratch",
-            "skd-kd",
-        ]
-        print(f"{options.seeds} seeds, 2,400 training, 600 validation, 10,000 held-out images; {describe_machine()}")
-        print(f"F1 of the positive class, %, mean; differences with half of the 95 % interval\n{'':24}", *columns)
+        print(f"{options.seeds} seeds, 2,400 training, 600 validation, 10,000 held-out images; {describe_machine()}\n")
+        print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
         for name in options.only or CANDIDATES:
             if name not in rows:
                 rows[name] = measure(folder, *CANDIDATES[name], options.seeds, runs)
-            row = rows[name]
-            means = [f"{100 * row['f1'][column]['mean']:.1f}" for column in columns[:6]]
-            pairs = {(each["arm"], each["reference"]): each for each in row["comparisons"]}
-            wanted = [("kd", "scratch"), ("subclass-labels", "scratch"), ("skd", "scratch"), ("skd", "kd")]
-            print(f"{name:24}", *means, *(show_difference(pairs[pair]) for pair in wanted), flush=True)
+            print(table_row(name, rows[name]), flush=True)
             if options.json:
                 report = {"machine": describe_machine(), "seeds": options.seeds, "demo": DEMO, "candidates": rows}
                 options.json.write_text(json.dumps(report, indent=1) + "\n")

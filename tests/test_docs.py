@@ -1,5 +1,7 @@
 """What the documents say agrees with what the code does."""
 
+import importlib
+import json
 import re
 from pathlib import Path
 
@@ -51,3 +53,14 @@ def test_documented_sizes_of_the_small_networks_are_counted(name, network):
     small, large = (network_cost(network(2), (1, size, size)) for size in (28, 64))
     counted = [small["parameters"], small["multiply_adds"], large["multiply_adds"]]
     assert [int(cell.replace(",", "")) for cell in row[2:]] == counted
+
+
+def test_the_demos_recipe_is_tabled_as_it_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS.parent))
+    recipe = importlib.import_module("benchmarks.demo_recipe")
+    measured = json.loads((DOCS / "demo-recipe.json").read_text())
+    page = (DOCS / "demo.md").read_text("utf-8").splitlines()
+    assert measured["demo"] == recipe.DEMO
+    assert list(measured["candidates"]) == list(recipe.CANDIDATES)
+    for name, row in measured["candidates"].items():
+        assert recipe.table_row(name, row) in page

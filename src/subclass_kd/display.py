@@ -18,6 +18,12 @@ from subclass_kd.plan import Job
 
 # The questions of a study, most wanted first: the first pair that it compared heads the screen.
 HEADLINES = (("skd", "kd"), ("skd", "scratch"), ("kd", "scratch"))
+ACTIVITIES = {
+    "teachers": "teacher",
+    "targets": "targets of teacher",
+    "students": "student",
+    "predictions": "predictions of",
+}
 
 
 class RunProgress:
@@ -92,7 +98,9 @@ class RunProgress:
 
 
 def _activity(job: Job, epoch: Any) -> str:
-    text = f"{job.kind.removesuffix('s')} {job.name}, seed {job.seed}"
+    if job.kind == "results":
+        return "metrics, comparisons, label bits"
+    text = f"{ACTIVITIES[job.kind]} {job.name.replace('s/', ' ')}, seed {job.seed}"
     if epoch is None:
         return text
     f1 = f"validation F1 {100 * epoch.validation_f1:.1f} %"
@@ -196,7 +204,7 @@ def _interval(ends: Sequence[float]) -> str:
 
 
 def _bits_table(bits: Mapping[str, Any]) -> Table:
-    title = "Label bits of the subclass teacher: extra bits an image, mean over seeds, ±"
+    title = "Label bits of the subclass teacher: extra bits an image"
     table = _table(title, "images", "symmetric", "mutual inf.", "soft", "ceiling", "accuracy %")
     for split, row in bits.items():
         over_seeds = row["over_seeds"]

@@ -33,9 +33,16 @@ def make(study: Study, out: Path, job: Job, on_epoch: Callable[[Epoch], None]) -
     """Make one job's file.
 
     Raises:
-        UserError: a file that the job needs is damaged or stale, or the model cannot be built.
+        UserError: a file that the job needs is damaged or stale, the model cannot be built, or the disk refuses.
     """
-    bench = _Bench(study, out, job.seed)
+    try:
+        _make(_Bench(study, out, job.seed), job, on_epoch)
+    except OSError as error:
+        where, found = str(error.filename or out / job.path), error.strerror or str(error)
+        raise UserError(where, found, "a disk to read from and write to", "Mend that and run again.") from error
+
+
+def _make(bench: _Bench, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
     if job.kind == "teachers":
         bench.train_teacher(job, on_epoch)
     elif job.kind == "targets":
@@ -47,7 +54,7 @@ def make(study: Study, out: Path, job: Job, on_epoch: Callable[[Epoch], None]) -
     else:
         from subclass_kd.results import assemble  # its metrics and statistics take seconds to load: once, at the end
 
-        write_json(out / job.path, assemble(study, bench.samples, out))
+        write_json(bench.out / job.path, assemble(bench.study, bench.samples, bench.out))
 
 
 def check(study: Study) -> str:
