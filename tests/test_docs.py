@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic_core import PydanticUndefined
 
 from subclass_kd.config import Study
+from subclass_kd.models import check_model_name
 from subclass_kd.networks import SmallConvNet, SmallResNet
+from subclass_kd.study_file import make_study
 from subclass_kd.work import network_cost
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -64,3 +67,15 @@ def test_the_demos_recipe_is_tabled_as_it_was_measured(monkeypatch):
     assert list(measured["candidates"]) == list(recipe.CANDIDATES)
     for name, row in measured["candidates"].items():
         assert recipe.table_row(name, row) in page
+
+
+def test_every_study_that_is_shown_is_a_study():
+    root = DOCS.parent
+    pages = [root / "README.md", *DOCS.glob("*.md")]
+    shown = [block for page in pages for block in re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
+    shown += [path.read_text("utf-8") for path in (root / "examples").glob("*.yaml")]
+    assert len(shown) >= 3
+    for text in shown:
+        study = make_study(yaml.safe_load(text))
+        check_model_name(study.teacher, "teacher")
+        check_model_name(study.student, "student")
