@@ -122,6 +122,8 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
     )
     console.print(_arms_table(results))
     console.print(_comparisons_table(results["comparisons"]))
+    for caution in cautions(results["arms"]):
+        console.print(Text(f"{caution}\n", style="yellow"))
     if results["label_bits"]:
         console.print(_bits_table(results["label_bits"]))
     console.print(f"Files: {out}/results.json", soft_wrap=True, highlight=False, markup=False)
@@ -141,7 +143,11 @@ def headline(results: Mapping[str, Any]) -> str:
     if row is None:
         return f"No pair of arms to compare: {', '.join(results['arms'])}."
     size = f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}, {row['test_images']:,} test images"
-    interval = f"95 % interval {_interval(row['ci95'])}, {size}" if row["ci95"] else f"no interval: {row['reason']}"
+    interval = (
+        f"95 % interval {_interval(row['ci95'])}, {size}"
+        if row["ci95"]
+        else f"no interval: {row['reason'].rstrip('.')}"
+    )
     points = f"{100 * row['difference']:+.1f} F1 points ({interval})"
     arm, reference = row["arm"], row["reference"]
     if row["verdict"] == "better":
@@ -149,6 +155,22 @@ def headline(results: Mapping[str, Any]) -> str:
     if row["verdict"] == "worse":
         return f"{arm} is worse than {reference}: {points}."
     return f"Inconclusive: {arm} minus {reference} is {points}."
+
+
+def cautions(arms: Mapping[str, Any]) -> list[str]:
+    """Name the arms that give every test image the same answer, which no comparison should rest on.
+
+    >>> cautions({"scratch": {"sensitivity": {"per_seed": [0.0, 0.9]}, "specificity": {"per_seed": [1.0, 0.8]}}})
+    ['Caution: scratch gives every test image the same answer in 1 of 2 seeds. Train it longer.']
+    """
+    found = []
+    for name, row in arms.items():
+        rates = list(zip(row["sensitivity"]["per_seed"], row["specificity"]["per_seed"], strict=True))
+        same = sum(rate in ((0.0, 1.0), (1.0, 0.0)) for rate in rates)
+        if same:
+            answer = f"{name} gives every test image the same answer in {same} of {len(rates)} seeds"
+            found.append(f"Caution: {answer}. Train it longer.")
+    return found
 
 
 def _table(title: str, *columns: str) -> Table:
