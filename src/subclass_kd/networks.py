@@ -105,9 +105,6 @@ class SmallResNet(nn.Module):
 class SmallConvNet(nn.Module):
     """A student of a few thousand parameters: three 3x3 convolutions, each halving the image and doubling the width.
 
-    Plain convolutions, since at these sizes a CPU takes no longer for them than for depthwise-separable ones of a
-    quarter of the parameters.
-
     Args:
         num_classes: number of logits.
         in_chans: channels of the images.

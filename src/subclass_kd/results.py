@@ -66,10 +66,10 @@ def _network(study: Study, samples: Samples, out: Path, role: str, name: str) ->
     class_labels = samples.class_labels[samples.test]
     subclass_labels = samples.subclass_labels[samples.test]
     # Shuffled subclasses mean nothing on the test split, and class outputs name none.
-    arm = ARMS.get(name)
-    names_subclasses = (
-        arm.outputs == "subclass" and not arm.shuffled if role == "students" and arm else name == "subclass"
-    )
+    if role == "students":
+        names_subclasses = ARMS[name].outputs == "subclass" and not ARMS[name].shuffled
+    else:
+        names_subclasses = name == "subclass"
     per_seed: list[dict[str, float | None]] = []
     for seed in study.seeds:
         logits = store.load(out / f"predictions/{role}/{name}-seed{seed}.safetensors")["test"]  # (N, outputs)
