@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
+from subclass_kd.files import whole
 
 app = typer.Typer(
     help="Subclass Knowledge Distillation: did subclass knowledge help this student?",
@@ -69,6 +72,64 @@ def run(
     _run(study, out or RUNS / study_file.stem, as_json)
 
 
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder of images, a table, or MHIST's folder.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="STUDY.yaml", help="Write here, not on the screen.")
+    ] = None,
+) -> None:
+    """Look at data and write a study file with comments, to run as it is or to edit."""
+    from subclass_kd.init import init
+
+    if out is not None and out.exists():
+        raise UserError(str(out), "a file that is there", "a new file", "Give another -o, or remove it.")
+    text = init(data)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    with _writing(out), whole(out) as temporary:
+        temporary.write_text(text, "utf-8")
+    _say(f"wrote {out}. Read it, then: skd check {out}, skd run {out}")
+
+
+@app.command()
+def check(
+    source: Annotated[Path, typer.Argument(metavar="STUDY.yaml|DATA", help="A study, or data as for init.")],
+    set_: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Find everything that is wrong with the data, at once. Exit 2 if anything would stop a run."""
+    from subclass_kd.data.check import check_study
+    from subclass_kd.display import RunProgress
+    from subclass_kd.display_check import show as show_check
+    from subclass_kd.init import init
+    from subclass_kd.study_file import load_study, parse_study
+
+    if source.suffix in (".yaml", ".yml"):
+        study = load_study(source, set_ or ())
+    else:
+        study = parse_study(init(source), set_ or (), f"the study of {source}")
+    with RunProgress(Console(stderr=True)) as progress:
+        report = check_study(study, progress.decoding)
+    if as_json:
+        sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    else:
+        show_check(Console(), report)
+    if report["errors"]:
+        raise typer.Exit(2)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell a user whose disk refuses a file so."""
+    try:
+        yield
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise UserError(str(path), found, "a file that can be written", "Give another -o.") from None
+
+
 def _overrides(set_: list[str] | None, workers: int | None) -> list[str]:
     return [*(set_ or []), *([f"workers={workers}"] if workers else [])]
 
@@ -77,12 +138,8 @@ def _run(study: Study, out: Path, as_json: bool) -> None:
     from subclass_kd.display import RunProgress, show_results
     from subclass_kd.study import run_study
 
-    try:
-        with RunProgress(Console(stderr=True)) as progress:
-            results = run_study(study, out, progress)
-    except KeyboardInterrupt:  # here, since typer would say "Aborted" and nothing more
-        _say("Interrupted. What is finished is kept: give the same command again to go on.")
-        raise typer.Exit(130) from None
+    with RunProgress(Console(stderr=True)) as progress:
+        results = run_study(study, out, progress)
     if as_json:
         sys.stdout.write(json.dumps(results, indent=2, allow_nan=False) + "\n")
     else:
@@ -92,11 +149,30 @@ def _run(study: Study, out: Path, as_json: bool) -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line: exit 0 done, 2 wrong input, 1 a fault of ours, 130 interrupted."""
     warnings.filterwarnings("ignore", module="lightning_fabric")
+    interrupts = _note_interrupts()
     try:
         return app(arguments)
-    except UserError as error:
-        _say(str(error))
-        sys.exit(2)
+    except BaseException as error:  # an interrupt may strike inside a library that makes another error of it
+        if interrupts and not (isinstance(error, SystemExit) and error.code in (0, 2)):
+            _say("Interrupted. What a run has finished is kept: give the same command again to go on.")
+            sys.exit(130)
+        if isinstance(error, UserError):
+            _say(str(error))
+            sys.exit(2)
+        raise
+
+
+def _note_interrupts() -> list[int]:
+    """Give a list that every Ctrl-C is noted in, beside the KeyboardInterrupt that it raises."""
+    noted: list[int] = []
+
+    def strike(number: int, _: object) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+        signal.signal(signal.SIGINT, strike)
+    return noted
 
 
 def _say(text: str) -> None:

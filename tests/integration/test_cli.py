@@ -85,8 +85,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(study_file, tmp_path, 
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted. What is finished is kept" in errors.splitlines()[-1]
+    assert process.returncode == 130, errors
+    assert "Interrupted. What a run has finished is kept" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert not (tmp_path / "skd-runs/study/results.json").exists()
     done = skd("run", study_file, "--set", "student.epochs=15", cwd=tmp_path)
