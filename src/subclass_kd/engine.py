@@ -10,10 +10,13 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from subclass_kd.config import Study
+from subclass_kd.cores import count_cores
+from subclass_kd.data.samples import Samples, load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job
 
@@ -22,7 +25,14 @@ OnEvent = Callable[[Job, str, Any], None]
 MOST_AUTOMATIC_WORKERS = 8  # each takes about 0.8 GB
 
 
-def run_jobs(study: Study, out: Path, jobs: Sequence[Job], prepare: Callable[[int], None], on_event: OnEvent) -> None:
+def run_jobs(
+    study: Study,
+    samples: Samples,
+    out: Path,
+    jobs: Sequence[Job],
+    prepare: Callable[[int], None],
+    on_event: OnEvent,
+) -> None:
     """Make the files of these jobs, each as soon as what it needs is there.
 
     On a CPU every job computes on one thread, whatever the number of workers: results stay the same, and processes
@@ -32,6 +42,7 @@ def run_jobs(study: Study, out: Path, jobs: Sequence[Job], prepare: Callable[[in
     Args:
         study: what to run; ``workers`` is how many processes: 1 works in this one, "auto" is one for each core up to
             eight, and one alone on a GPU.
+        samples: its data; each process side by side reads them again.
         out: the run folder.
         jobs: in order of preference; what one needs stands before it, or is on disk already.
         prepare: called once with the number of workers, when device and models are known to be right, before any job.
@@ -43,17 +54,19 @@ def run_jobs(study: Study, out: Path, jobs: Sequence[Job], prepare: Callable[[in
     """
     workers = min(count_cores(), MOST_AUTOMATIC_WORKERS) if study.workers == "auto" else study.workers
     if min(workers, len(jobs)) == 1:
-        _run_here(study, out, jobs, prepare, on_event)
+        _run_here(study, samples, out, jobs, prepare, on_event)
     else:
         _run_side_by_side(study, out, jobs, min(workers, len(jobs)), prepare, on_event)
 
 
-def count_cores() -> int:
-    """Count the cores that this process may use, where the system says (Linux), or those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _run_here(study: Study, out: Path, jobs: Sequence[Job], prepare: Callable[[int], None], on_event: OnEvent) -> None:
+def _run_here(
+    study: Study,
+    samples: Samples,
+    out: Path,
+    jobs: Sequence[Job],
+    prepare: Callable[[int], None],
+    on_event: OnEvent,
+) -> None:
     import torch
 
     from subclass_kd.work import check, make
@@ -61,11 +74,11 @@ def _run_here(study: Study, out: Path, jobs: Sequence[Job], prepare: Callable[[i
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        check(study)
+        check(study, samples)
         prepare(1)
         for job in jobs:
             on_event(job, "started", None)
-            make(study, out, job, lambda epoch, job=job: on_event(job, "epoch", epoch))  # type: ignore[misc]
+            make(study, samples, out, job, lambda epoch, job=job: on_event(job, "epoch", epoch))  # type: ignore[misc]
             on_event(job, "finished", None)
     finally:
         torch.set_num_threads(threads)
@@ -141,12 +154,13 @@ def _work(study: Study, out: Path, number: int, inbox: Any, events: Any) -> None
             name = job.path if job else "check"
             events.put((number, job, "failed", f"{name}: {traceback.format_exc()}"))
 
+    load = cache(lambda: load_samples(study))
     if number == 0:
-        attempt(None, lambda: check(study))
+        attempt(None, lambda: check(study, load()))
     while True:
         job: Job = inbox.get()
         events.put((number, job, "started", None))
-        attempt(job, lambda job=job: make(study, out, job, lambda epoch: events.put((number, job, "epoch", epoch))))  # type: ignore[misc]
+        attempt(job, lambda job=job: make(study, load(), out, job, lambda e: events.put((number, job, "epoch", e))))  # type: ignore[misc]
 
 
 def _end_with_parent() -> None:
