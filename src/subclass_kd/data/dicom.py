@@ -1,0 +1,146 @@
+"""DICOM files to 8-bit pixels, as a viewer shows them at first.
+
+Stored values pass the modality table or rescaling, then the first window or value-of-interest table; the least and the
+most that these give out become black and white. Where there is neither window nor table, the least and the most that
+the stored bits can hold do. MONOCHROME1 is inverted. See DICOM PS3.3 2024, C.7.6.3.1.2, C.11.1 and C.11.2,
+https://dicom.nema.org/medical/dicom/current/output/html/part03.html.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subclass_kd.data.images import Header, no_scale, several
+from subclass_kd.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from pydicom import Dataset
+
+_NEEDED = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
+_GREY = {"MONOCHROME1", "MONOCHROME2"}
+_COLOUR = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
+
+
+def load(file: BinaryIO, path: Path, *, pixels: bool = True) -> Dataset:
+    """Read a DICOM file, or all of it before its pixels.
+
+    Raises:
+        UserError: pydicom is missing, or this is no DICOM file.
+    """
+    try:
+        from pydicom import dcmread
+        from pydicom.errors import InvalidDicomError
+    except ImportError:
+        remedy = "Run pip install 'subclass-kd[dicom]'."
+        raise UserError(str(path), "a DICOM file and no pydicom", "pydicom, which reads it", remedy) from None
+    try:
+        return dcmread(file, stop_before_pixels=not pixels)
+    except InvalidDicomError:
+        file.seek(0)
+        found = f'no "DICM" at byte 128 (first bytes {file.read(8).hex(" ")})'
+        raise UserError(str(path), found, "a DICOM file", "Fetch or save the file again.") from None
+
+
+def describe(dataset: Dataset, path: Path) -> Header:
+    """Give the image's size and kind.
+
+    Raises:
+        UserError: there is no image, or none that :func:`decode` reads.
+    """
+    if any(dataset.get(name) is None for name in _NEEDED):
+        raise _no_pixels(dataset, path)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise several(frames, path)
+    if dataset.BitsAllocated > 16:
+        raise no_scale(f"{dataset.BitsAllocated}-bit pixels", path)
+    kind = dataset.PhotometricInterpretation
+    if kind not in _GREY | _COLOUR:
+        expected = f"one of {', '.join(sorted(_GREY | _COLOUR))}"
+        raise UserError(str(path), f'photometric interpretation "{kind}"', expected)
+    _check_decoder(dataset, path)
+    return Header(
+        dataset.Columns, dataset.Rows, channels=1 if kind in _GREY else 3, bits=16 if dataset.BitsAllocated > 8 else 8
+    )
+
+
+def decode(dataset: Dataset, path: Path) -> Image.Image:
+    """Decode a dataset that :func:`describe` passed to a Pillow image of mode L or RGB.
+
+    Raises:
+        UserError: the dataset has no pixels. What pydicom raises on damaged data passes through.
+    """
+    from PIL import Image
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import pixel_array
+
+    if "PixelData" not in dataset:
+        raise _no_pixels(dataset, path)
+    values = pixel_array(dataset)  # YBR comes as RGB
+    kind = dataset.PhotometricInterpretation
+    if kind == "PALETTE COLOR":
+        colours = apply_color_lut(values, dataset)
+        return Image.fromarray(_scale(colours, 0, np.iinfo(colours.dtype).max))
+    if kind in _COLOUR:
+        return Image.fromarray(_scale(values, 0, 2**dataset.BitsStored - 1))
+    grey = _show(values, dataset)
+    return Image.fromarray(255 - grey if kind == "MONOCHROME1" else grey)
+
+
+def _show(values: NDArray[Any], dataset: Dataset) -> NDArray[np.uint8]:
+    """Apply the modality and value-of-interest transformations, and scale what they give out to 0 to 255."""
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+
+    values = apply_modality_lut(values, dataset)
+    black, white = _range(dataset)
+    if dataset.get("VOILUTSequence"):
+        black, white = 0, 2 ** int(dataset.VOILUTSequence[0].LUTDescriptor[2]) - 1
+        values = np.rint(values).astype(np.int64)  # numbers the table's entries
+    elif dataset.get("WindowWidth") is None or dataset.get("WindowCenter") is None:
+        black, white = sorted((black, white))  # a negative slope turns them round, as it does the window's output
+    return _scale(apply_voi_lut(values, dataset), black, white)
+
+
+def _range(dataset: Dataset) -> tuple[float, float]:
+    """Give what the least and the largest storable value become by the modality transformation."""
+    if dataset.get("ModalityLUTSequence"):
+        return 0, 2 ** int(dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
+    bits, signed = dataset.BitsStored, dataset.get("PixelRepresentation", 0) == 1
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    if slope is None or intercept is None:
+        return low, high
+    return low * float(slope) + float(intercept), high * float(slope) + float(intercept)
+
+
+def _scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint8]:
+    if black == white:
+        raise ValueError("all values are shown alike")
+    return np.rint(np.clip((values - float(black)) * (255 / (white - black)), 0, 255)).astype(np.uint8)
+
+
+def _check_decoder(dataset: Dataset, path: Path) -> None:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        raise UserError(str(path), "no transfer syntax", "a DICOM file that says how its pixels are stored")
+    found, expected = f'pixels compressed as "{syntax.name}"', "a compression that can be decoded here"
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise UserError(str(path), found, expected, "Save the file uncompressed.") from None
+    if not decoder.is_available:
+        choices = "; ".join(decoder.missing_dependencies)
+        raise UserError(str(path), found, expected, f"Install one of pydicom's plugins for it: {choices}.")
+
+
+def _no_pixels(dataset: Dataset, path: Path) -> UserError:
+    kind = dataset.get("SOPClassUID")
+    name = f' ("{kind.name}")' if kind is not None else ""
+    return UserError(str(path), f"a DICOM file without pixels{name}", "an image")

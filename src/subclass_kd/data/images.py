@@ -1,0 +1,192 @@
+"""Image files to 8-bit pixels: what is read, how it becomes grey or colour, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subclass_kd.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DICOM_EXTENSIONS = frozenset({".dcm", ".dicom"})
+EXTENSIONS = DICOM_EXTENSIONS | {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".j2k",
+    ".pbm", ".pgm", ".ppm", ".pnm",
+}  # fmt: skip
+MOST_PIXELS = 100_000_000  # of one image: a small file may ask for more memory than there is
+FEWEST_PIXELS = 8  # of one side
+
+_lock, _filters, _inside = threading.Lock(), ExitStack(), 0
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image before it is decoded.
+
+    Args:
+        width, height: in pixels, as the image is shown: after its EXIF orientation.
+        channels: 1 for grey, 3 for colour.
+        bits: 16 for 16-bit grey, whose white is the study's to say, and for DICOM of more than 8; else 8.
+    """
+
+    width: int
+    height: int
+    channels: int
+    bits: int
+
+
+def read_header(path: Path) -> Header:
+    """Read size and kind of an image from its file's header, without decoding it.
+
+    Raises:
+        UserError: as in :func:`read_image`, as far as the header shows it.
+    """
+    from subclass_kd.data import dicom, pillow
+
+    with _reading(path) as file:
+        if _is_dicom(file, path):
+            return _checked(dicom.describe(dicom.load(file, path, pixels=False), path), path)
+        return _checked(pillow.describe(pillow.load(file, path), path), path)
+
+
+def read_image(path: Path, channels: int, size: int | None, white: int) -> NDArray[np.uint8]:
+    """Read an image as grey or colour of 8 bits, upright, and resize it.
+
+    EXIF orientation is applied. Transparent pixels are laid over black. 16-bit grey ``v`` becomes
+    ``min(v, white) * 255 / white``, rounded; of 16-bit colour Pillow keeps the high byte. DICOM is shown as
+    :mod:`subclass_kd.data.dicom` says. Then colour becomes grey as Pillow's "L" (ITU-R 601-2 luma) or grey is repeated,
+    and Pillow's antialiased bilinear filter resizes, which squashes an image that is not square. Of a JPEG
+    with previews behind it (MPO), the first picture is the image. Any thread may call this, and no warning escapes.
+
+    Args:
+        path: the file.
+        channels: 1 for grey, 3 for colour.
+        size: height and width to resize to; None leaves them.
+        white: the value of 16-bit grey that becomes 255.
+
+    Returns:
+        (channels, height, width) uint8, writeable.
+
+    Raises:
+        UserError: there is no such file; it is no image, or damaged; it has more than 100 million pixels, or fewer than
+            8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point).
+    """
+    from subclass_kd.data import dicom, pillow
+
+    with _reading(path) as file:
+        if _is_dicom(file, path):
+            dataset = dicom.load(file, path)
+            _checked(dicom.describe(dataset, path), path)
+            return finish(dicom.decode(dataset, path), channels, size)
+        opened = pillow.load(file, path)
+        _checked(pillow.describe(opened, path), path)
+        return finish(pillow.decode(opened, path, white), channels, size)
+
+
+def finish(image: Image.Image, channels: int, size: int | None) -> NDArray[np.uint8]:
+    """Bring a Pillow image of mode L or RGB to channels and size, as :func:`read_image` says.
+
+    Returns:
+        (channels, height, width) uint8, writeable.
+    """
+    from PIL import Image
+
+    image = image.convert("L" if channels == 1 else "RGB")
+    if size is not None and image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    pixels = np.array(image)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ignore warnings until the last thread inside is out.
+
+    Pillow and pydicom warn of what is either refused here or of no matter. ``warnings.catch_warnings`` alone is not
+    safe in threads: who leaves first would restore the filters of who is still inside.
+    """
+    global _inside
+    with _lock:
+        if _inside == 0:
+            _filters.enter_context(warnings.catch_warnings(action="ignore"))
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _filters.close()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, and blame it for whatever goes wrong inside: decoders raise all kinds of errors on damaged files."""
+    try:
+        _check_file(path)
+        with quiet(), path.open("rb") as file:
+            yield file
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(str(path), f"a file that cannot be read ({error.strerror})", "an image") from None
+        # The first line: pydicom adds a traceback to some.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        found = f"an image that cannot be decoded ({reason})"
+        raise UserError(str(path), found, "a whole image", "Fetch or save the file again.") from None
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(str(path), "no file", "an image") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise UserError(str(path), "a folder", "an image")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(str(path), "no regular file", "an image")
+    if status.st_size == 0:
+        raise UserError(str(path), "an empty file (0 bytes)", "an image", "Fetch or save the file again.")
+
+
+def _is_dicom(file: BinaryIO, path: Path) -> bool:
+    marked = file.read(132)[128:] == b"DICM"
+    file.seek(0)
+    return marked or path.suffix.lower() in DICOM_EXTENSIONS
+
+
+def _checked(header: Header, path: Path) -> Header:
+    found = f"{header.width} x {header.height}"
+    if header.width * header.height > MOST_PIXELS:
+        raise too_large(found, path)
+    if min(header.width, header.height) < FEWEST_PIXELS:
+        raise UserError(str(path), f"{found} pixels", f"at least {FEWEST_PIXELS} x {FEWEST_PIXELS}")
+    return header
+
+
+def too_large(found: str, path: Path) -> UserError:
+    """Give the refusal of an image that may fill the memory, by its sides or its number of pixels."""
+    return UserError(str(path), f"{found} pixels", f"at most {MOST_PIXELS:,}", "Save the image smaller.")
+
+
+def several(frames: int, path: Path) -> UserError:
+    """Give the refusal of an animated GIF, a TIFF of several pages, or a DICOM series in one file."""
+    return UserError(str(path), f"{frames} frames or pages", "one image a file", "Save each as a file of its own.")
+
+
+def no_scale(pixels: str, path: Path) -> UserError:
+    """Give the refusal of pixels of which nobody has said which value is white."""
+    return UserError(str(path), pixels, "whole numbers of 8 or 16 bits", "Scale its values and save it as such.")

@@ -1,0 +1,145 @@
+"""What Pillow reads, to 8-bit pixels: PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, PBM, PGM, PPM."""
+
+from __future__ import annotations
+
+import logging
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subclass_kd.data.images import Header, no_scale, several, too_large
+from subclass_kd.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Named, so that no file of another kind starts the program that Pillow has for it, as PostScript does.
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
+_EXPECTED = "a PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, PBM, PGM, PPM or DICOM file of 1 to 4 channels"
+_GREY = {"1", "L", "LA", "La"}
+_GREY_16 = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+_COLOUR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"}
+_ORIENTATION = 0x0112  # EXIF tag
+
+# What Pillow logs of a damaged file, it also raises; without a handler, logging would print it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def load(file: BinaryIO, path: Path) -> Image.Image:
+    """Open an image without decoding it.
+
+    Raises:
+        UserError: this is no image of a kind that is read, or one beyond Pillow's limit of pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        found = f"a file that Pillow does not know (first bytes {file.read(8).hex(' ')})"
+        raise UserError(str(path), found, _EXPECTED) from None
+    except Image.DecompressionBombError as error:  # above the limit here, and it names no sides
+        raise too_large(re.findall(r"\d+", str(error))[0], path) from None
+
+
+def describe(image: Image.Image, path: Path) -> Header:
+    """Give size and kind of an opened image, upright.
+
+    Raises:
+        UserError: it has several frames, or pixels that :func:`decode` does not read.
+    """
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise several(getattr(image, "n_frames", 2), path)
+    if image.mode == "F":
+        raise no_scale("floating-point pixels", path)
+    if image.mode not in _GREY | _GREY_16 | _COLOUR:
+        raise UserError(str(path), f'pixels of mode "{image.mode}"', _EXPECTED)
+    tags = getattr(image, "tag_v2", None)  # of TIFF: its size as stored, where Pillow's may be turned already
+    width, height = image.size if tags is None else (tags[256], tags[257])
+    if _orientation(image) >= 5:
+        width, height = height, width
+    channels = 1 if image.mode in _GREY | _GREY_16 or _has_grey_palette(image) else 3
+    return Header(width, height, channels, bits=16 if image.mode in _GREY_16 else 8)
+
+
+def decode(image: Image.Image, path: Path, white: int) -> Image.Image:
+    """Decode an image that :func:`describe` passed to mode L or RGB, upright.
+
+    Args:
+        image: opened and not yet decoded.
+        path: what messages name.
+        white: the value of 16-bit grey that becomes 255.
+
+    Raises:
+        UserError: grey values do not fit 16 bits. What Pillow raises on damaged data passes through.
+    """
+    from PIL import Image
+
+    turns = Image.Transpose
+    methods = {
+        2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM, 5: turns.TRANSPOSE,
+        6: turns.ROTATE_270, 7: turns.TRANSVERSE, 8: turns.ROTATE_90,
+    }  # fmt: skip
+    # Before decoding, as the header is read: some formats may bring another orientation behind their pixels.
+    turn = methods.get(_orientation(image))
+    decoded = _to_8_bits(image, path, white)
+    # Pillow itself turns TIFF upright.
+    return decoded if turn is None or image.format == "TIFF" else decoded.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Give the EXIF orientation, 1 to 8; 1 where there is none, or none that can be read, as viewers take it."""
+    from PIL import Image
+
+    tags = getattr(image, "tag_v2", None)
+    try:
+        # Not PNG's own getexif, which decodes the image to look behind it.
+        found = Image.Image.getexif(image).get(_ORIENTATION) if tags is None else tags.get(_ORIENTATION)
+    except Exception:
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _has_grey_palette(image: Image.Image) -> bool:
+    if image.mode != "P" or image.palette is None:
+        return False
+    colours = np.frombuffer(bytes(image.palette.palette), np.uint8)
+    kind = image.palette.rawmode or image.palette.mode
+    # TIFF (";L") has all of red, then all of green and blue.
+    colours = colours.reshape(3, -1).T if kind.endswith(";L") else colours.reshape(-1, len(kind))[:, :3]
+    return bool((colours == colours[:, :1]).all())
+
+
+def _to_8_bits(image: Image.Image, path: Path, white: int) -> Image.Image:
+    from PIL import Image
+
+    if image.mode in _GREY_16:
+        return Image.fromarray(_scale_grey(np.asarray(image), image.info.get("transparency"), path, white))
+    mode = "L" if image.mode in _GREY else "RGB"
+    if not image.has_transparency_data:
+        return image.convert(mode)
+    layer = image.convert("LA" if mode == "L" else "RGBA")
+    black = Image.new(mode, layer.size)
+    black.paste(layer, mask=layer.getchannel("A"))
+    return black
+
+
+def _scale_grey(values: NDArray[Any], transparent: int | None, path: Path, white: int) -> NDArray[np.uint8]:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise no_scale(f"grey values from {low} to {high}", path)
+    grey: NDArray[np.uint8] = _grey_table(white)[values]
+    if transparent is not None:
+        grey[values == transparent] = 0
+    return grey
+
+
+@lru_cache(maxsize=4)
+def _grey_table(white: int) -> NDArray[np.uint8]:
+    values = np.minimum(np.arange(65536), white)
+    return ((values * 255 + white // 2) // white).astype(np.uint8)

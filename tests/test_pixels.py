@@ -1,0 +1,415 @@
+"""The pixel store: embedded images fitted, files decoded once, and a cache that is whole or not there."""
+
+import errno
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+from PIL import Image
+
+from subclass_kd import files
+from subclass_kd.config import Data
+from subclass_kd.cores import count_cores
+from subclass_kd.data import fashion_mnist, pixels
+from subclass_kd.data.pixels import cache_folder, load_pixels
+from subclass_kd.data.table import SampleTable
+from subclass_kd.errors import UserError
+
+SHARED = Path(__file__).parents[2] / "shared/data/chest_xray"
+NAMES = [f"{number:02}.png" for number in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Give the cache folder of this test, which does not exist yet."""
+    monkeypatch.setenv("SUBCLASS_KD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Give 20 grey images of (20, 1, 16, 12) as a table's folder has them, and that table."""
+    array = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 12), np.uint8)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, image in zip(NAMES, array, strict=True):
+        Image.fromarray(image[0]).save(folder / name)
+    return array, SampleTable("study", list(NAMES), root=folder)
+
+
+def refused(table, **data):
+    with pytest.raises(UserError) as caught:
+        load_pixels(table, Data(**data))
+    assert len(str(caught.value).splitlines()) == 1
+    return caught.value
+
+
+@pytest.fixture
+def decodings(monkeypatch):
+    """Give the list that grows by each image that is decoded."""
+    found = []
+
+    def read_image(path, *rest):
+        found.append(path.name)
+        return original(path, *rest)
+
+    original = pixels.read_image
+    monkeypatch.setattr(pixels, "read_image", read_image)
+    return found
+
+
+# Images that come decoded
+
+
+def fashion():
+    return SampleTable("embedded", [f"image {row}" for row in range(40)], images=fashion_images())
+
+
+def fashion_images():
+    with np.load(fashion_mnist.EMBEDDED) as stored:
+        return stored["train_images"][:40, None]
+
+
+@pytest.mark.parametrize("data", [{}, {"size": 28}, {"channels": 1}, {"size": 28, "channels": 1}])
+def test_decoded_images_that_fit_are_not_copied(cache, data):
+    table = fashion()
+    assert load_pixels(table, Data(**data)) is table.images
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("channels", [None, 1, 3])
+def test_decoded_images_are_resized_by_pillow_s_bilinear_and_grey_is_repeated(channels):
+    table = fashion()
+    resized = [Image.fromarray(image[0]).resize((16, 16), Image.Resampling.BILINEAR) for image in table.images]
+    expected = np.repeat(np.stack([np.asarray(image) for image in resized])[:, None], channels or 1, axis=1)
+    found = load_pixels(table, Data(size=16, channels=channels))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
+
+
+def test_decoded_colour_becomes_grey_by_its_luma():
+    images = np.zeros((2, 3, 8, 9), np.uint8)
+    images[:, 0], images[1, 1] = 255, 255
+    table = SampleTable("embedded", ["image 0", "image 1"], images=images)
+    found = load_pixels(table, Data(channels=1))
+    assert found.shape == (2, 1, 8, 9)
+    assert [set(image.ravel().tolist()) for image in found] == [{76}, {226}]
+    assert np.array_equal(load_pixels(table, Data(channels=3)), images)
+
+
+def test_a_table_of_no_rows_is_refused():
+    assert refused(SampleTable("study", [], root=Path())).found == "no images"
+
+
+# Files
+
+
+def test_files_come_row_for_row_as_they_are_stored(images):
+    array, table = images
+    found = load_pixels(table, Data())
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, array)
+    order = np.random.default_rng(1).permutation(20)
+    assert np.array_equal(load_pixels(table.take(order), Data()), array[order])
+
+
+def test_size_and_channels_are_brought_about(images):
+    array, table = images
+    resized = np.stack([Image.fromarray(image[0]).resize((8, 8), Image.Resampling.BILINEAR) for image in array])
+    assert np.array_equal(load_pixels(table, Data(size=8)), resized[:, None])
+    assert np.array_equal(load_pixels(table, Data(size=8, channels=3)), np.repeat(resized[:, None], 3, axis=1))
+    assert np.array_equal(load_pixels(table, Data(channels=3)), np.repeat(array, 3, axis=1))
+
+
+def test_one_colour_image_makes_all_of_them_colour_unless_the_study_says_otherwise(images):
+    array, table = images
+    colour = np.random.default_rng(2).integers(0, 256, (16, 12, 3), np.uint8)
+    Image.fromarray(colour).save(table.root / NAMES[7])
+    found = load_pixels(table, Data())
+    assert found.shape == (20, 3, 16, 12)
+    assert np.array_equal(found[6], np.repeat(array[6], 3, axis=0))
+    assert np.array_equal(found[7], colour.transpose(2, 0, 1))
+    assert load_pixels(table, Data(size=8)).shape == (20, 3, 8, 8)
+    assert load_pixels(table, Data(channels=1)).shape == (20, 1, 16, 12)
+
+
+def test_white_is_the_study_s(images):
+    _, table = images
+    Image.fromarray(np.full((16, 12), 1000, np.uint16)).save(table.root / NAMES[0])
+    assert (load_pixels(table, Data(white=2000))[0] == 128).all()  # 127.5
+    assert (load_pixels(table, Data(white=1000))[0] == 255).all()
+
+
+def test_images_of_several_sizes_ask_for_one(images):
+    _, table = images
+    for name, sides in zip(NAMES, [(9, 9)] * 3 + [(8, 30)], strict=False):
+        Image.new("L", sides).save(table.root / name)
+    error = refused(table)
+    assert error.found == "images of 3 sizes: 16 of 12 x 16, 3 of 9 x 9, others"
+    assert (error.where, error.expected, error.remedy) == ("study", "one size", "Set data.size.")
+    assert load_pixels(table, Data(size=8)).shape == (20, 1, 8, 8)
+    for name in NAMES[3:]:
+        Image.new("L", (12, 16)).save(table.root / name)
+    assert refused(table).found == "images of 2 sizes: 17 of 12 x 16, 3 of 9 x 9"
+
+
+def test_a_turned_jpeg_has_the_size_that_is_shown(images):
+    array, table = images
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = np.rot90(array[3, 0])  # orientation 6 turns it back, to the right
+    Image.fromarray(turned).save(table.root / NAMES[3], exif=exif)
+    assert np.array_equal(load_pixels(table, Data()), array)
+
+
+def test_the_pixels_may_be_changed_in_memory_and_stay_on_disk(images):
+    torch = pytest.importorskip("torch")
+    array, table = images
+    found = load_pixels(table, Data())
+    assert torch.from_numpy(found).shape == (20, 1, 16, 12)  # a read-only array would warn, which is an error here
+    found[:] = 0
+    assert np.array_equal(load_pixels(table, Data()), array)
+
+
+def test_progress_is_heard_in_the_calling_thread(images):
+    heard = []
+
+    def hear(done, total):
+        assert threading.current_thread() is threading.main_thread()
+        heard.append((done, total))
+
+    load_pixels(images[1], Data(), hear)
+    assert heard == [(number, 20) for number in range(1, 21)]
+
+
+def test_only_a_few_images_wait_to_be_written(images, monkeypatch):
+    _, table = images
+    started, most = [], []
+    table = table.take(np.tile(np.arange(20), 10))
+    monkeypatch.setattr(
+        pixels, "read_image", lambda path, *rest: (started.append(path), np.zeros((1, 8, 8), np.uint8))[1]
+    )
+    load_pixels(table, Data(size=8, channels=1), lambda done, _: most.append(len(started) - done))
+    assert max(most) <= 4 * count_cores() + 1
+
+
+# The cache
+
+
+def test_the_second_call_reads_no_image(images, decodings, monkeypatch, cache):
+    array, table = images
+    load_pixels(table, Data(size=8))
+    assert sorted(decodings) == NAMES
+    assert len(list(cache.iterdir())) == 1
+    first = load_pixels(table, Data(size=8))
+    monkeypatch.setattr(pixels, "read_header", None)
+    assert np.array_equal(load_pixels(table, Data(size=8)), first)
+    assert len(decodings) == 20
+    assert array.shape[2] == 16
+
+
+@pytest.mark.parametrize("data", [{"size": 9}, {"channels": 3}, {"white": 4095}])
+def test_another_size_channels_or_white_is_another_file(images, decodings, cache, data):
+    load_pixels(images[1], Data(size=8))
+    load_pixels(images[1], Data(**{"size": 8, **data}))
+    assert len(decodings) == 40
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_changed_file_is_decoded_again(images, decodings):
+    array, table = images
+    load_pixels(table, Data())
+    path = table.root / NAMES[4]
+    status = path.stat()
+    Image.fromarray(255 - array[4, 0]).save(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    found = load_pixels(table, Data())
+    assert np.array_equal(found[4], 255 - array[4])
+    assert len(decodings) == 40
+
+
+def test_rows_in_another_order_and_another_folder_are_other_pixels(images, decodings, tmp_path):
+    array, table = images
+    load_pixels(table, Data())
+    assert np.array_equal(load_pixels(table.take(np.arange(20)[::-1]), Data()), array[::-1])
+    shutil.copytree(table.root, tmp_path / "copy")
+    load_pixels(SampleTable("study", table.names, root=tmp_path / "copy"), Data())
+    assert len(decodings) == 60
+
+
+def test_the_same_folder_by_another_path_is_the_same(images, decodings, tmp_path, monkeypatch):
+    _, table = images
+    load_pixels(table, Data())
+    monkeypatch.chdir(tmp_path)
+    load_pixels(SampleTable("study", table.names, root=Path("images")), Data())
+    assert len(decodings) == 20
+
+
+def test_a_newer_decoder_decodes_again(images, decodings, monkeypatch):
+    load_pixels(images[1], Data())
+    monkeypatch.setattr(pixels, "_DECODER", pixels._DECODER + 1)
+    load_pixels(images[1], Data())
+    assert len(decodings) == 40
+
+
+def stored_as(array):
+    def damage(path):
+        with path.open("wb") as file:
+            np.save(file, array)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes()[:50]),
+        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"no array at all"),
+        stored_as(np.zeros((19, 1, 8, 8), np.uint8)),
+        stored_as(np.zeros((20, 2, 8, 8), np.uint8)),
+        stored_as(np.zeros((20, 1, 8, 9), np.uint8)),
+        stored_as(np.zeros((20, 1, 8, 8), np.int64)),
+        stored_as(np.zeros((20, 64), np.uint8)),
+    ],
+)
+def test_a_damaged_cache_file_is_made_again(images, decodings, cache, damage):
+    first = np.array(load_pixels(images[1], Data(size=8)))
+    (path,) = cache.iterdir()
+    damage(path)
+    assert np.array_equal(load_pixels(images[1], Data(size=8)), first)
+    assert len(decodings) == 40
+    load_pixels(images[1], Data(size=8))
+    assert len(decodings) == 40
+
+
+def test_the_cache_folder_is_the_environment_s_or_the_system_s(cache, monkeypatch):
+    assert cache_folder() == cache
+    monkeypatch.setenv("SUBCLASS_KD_CACHE", "~/pixels")
+    assert cache_folder() == Path.home() / "pixels"
+    for unset in ("", None):
+        monkeypatch.delenv("SUBCLASS_KD_CACHE")
+        if unset is not None:
+            monkeypatch.setenv("SUBCLASS_KD_CACHE", unset)
+        assert cache_folder() == platformdirs.user_cache_path("subclass-kd") / "pixels"
+        monkeypatch.setenv("SUBCLASS_KD_CACHE", "x")
+
+
+# Refusals
+
+
+def left_in(cache):
+    return list(cache.iterdir()) if cache.exists() else []
+
+
+@pytest.mark.parametrize("data", [{}, {"size": 8, "channels": 1}])
+def test_bad_images_are_counted_and_the_first_row_s_is_named(images, cache, decodings, data):
+    _, table = images
+    (table.root / NAMES[15]).write_bytes(b"no image")  # the header shows it
+    (table.root / NAMES[17]).unlink()
+    content = (table.root / NAMES[4]).read_bytes()
+    (table.root / NAMES[4]).write_bytes(content[:-40])  # only decoding shows it
+    for _ in range(3):
+        error = refused(table, **data)
+        assert error.where == str(table.root / NAMES[4])
+        assert error.found.startswith("an image that cannot be decoded (")
+        assert error.remedy.endswith("2 more errors: `skd check` lists them.")
+        assert left_in(cache) == []
+    Image.new("L", (12, 16)).save(table.root / NAMES[4])
+    error = refused(table, **data)
+    assert error.where == str(table.root / NAMES[15])
+    assert error.found.startswith("a file that Pillow does not know")
+    assert error.remedy == "1 more error: `skd check` lists them."
+
+
+def test_no_image_at_all_that_can_be_read(images, cache):
+    _, table = images
+    shutil.rmtree(table.root)
+    error = refused(table)
+    assert (error.where, error.found) == (str(table.root / NAMES[0]), "no file")
+    assert "19 more errors" in error.remedy
+    assert left_in(cache) == []
+
+
+def test_a_bad_image_of_a_table_is_named_by_its_row_and_its_path(images):
+    _, table = images
+    (table.root / NAMES[2]).unlink()
+    rows = SampleTable("cases.csv", table.names, root=table.root, rows=np.arange(20) + 2)
+    assert refused(rows).where == f"cases.csv, row 4, {table.root / NAMES[2]}"
+
+
+def test_an_image_that_is_not_what_its_header_said_is_refused(images, cache, monkeypatch):
+    _, table = images
+    monkeypatch.setattr(pixels, "read_image", lambda *_: np.zeros((1, 9, 12), np.uint8))
+    error = refused(table)
+    assert (error.found, error.expected) == ("12 x 9 pixels", "12 x 16, as its header says")
+    assert left_in(cache) == []
+
+
+def test_a_fault_of_ours_stays_one_and_leaves_nothing(images, cache, monkeypatch):
+    _, table = images
+    monkeypatch.setattr(pixels, "read_image", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        load_pixels(table, Data())
+    assert left_in(cache) == []
+
+
+def test_an_interrupt_leaves_nothing(images, cache):
+    def interrupt(done, total):
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_pixels(images[1], Data(), interrupt)
+    assert left_in(cache) == []
+
+
+REMEDY = "Set SUBCLASS_KD_CACHE to a folder that can be written."
+
+
+def test_a_cache_folder_that_cannot_be_made_is_refused(images, cache):
+    cache.write_text("a file")
+    error = refused(images[1])
+    assert (error.where, error.remedy) == (str(cache), REMEDY)
+    assert error.found.startswith("a folder that cannot be written (")
+
+
+def test_too_little_space_is_noticed_before_decoding(images, cache, decodings, monkeypatch):
+    usage = shutil.disk_usage(".")._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    error = refused(images[1], size=160)
+    assert (error.where, error.found, error.remedy) == (str(cache), "0.1 MB free", REMEDY)
+    assert error.expected == "0.5 MB for decoded images"
+    assert decodings == []
+    assert left_in(cache) == []
+
+
+def test_a_disk_that_fills_up_is_one_message_and_leaves_nothing(images, cache, monkeypatch):
+    def no_space(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", no_space)
+    error = refused(images[1])
+    assert (error.where, error.remedy) == (str(cache), REMEDY)
+    assert error.found == "a folder that cannot be written (No space left on device)"
+    assert left_in(cache) == []
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the chest X-rays of ../shared are not here")
+def test_chest_x_rays_are_decoded_and_found_again(decodings):
+    names = sorted(path.relative_to(SHARED).as_posix() for path in SHARED.rglob("*.jpeg"))[::40]
+    table = SampleTable(str(SHARED), names, root=SHARED)
+    first = load_pixels(table, Data(size=64, channels=1))
+    assert first.shape == (len(names), 1, 64, 64)
+    assert 90 < first.mean() < 160
+    with Image.open(SHARED / names[5]) as image:
+        expected = np.asarray(image.convert("L").resize((64, 64), Image.Resampling.BILINEAR))
+    assert np.array_equal(first[5, 0], expected)
+    assert np.array_equal(load_pixels(table, Data(size=64, channels=1)), first)
+    assert len(decodings) == len(names)
