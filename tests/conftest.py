@@ -11,6 +11,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_tests(tmp_path_factory):
+    """Keep decoded pixels out of the user's cache; processes that tests start inherit it."""
+    os.environ["SUBCLASS_KD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def write_idx():
     """Give the function that writes uint8 images (N, H, W) or labels (N,) as an IDX file, gzipped if named .gz."""

@@ -6,15 +6,16 @@ from subclass_kd.arms import ARMS, teachers_of
 from subclass_kd.config import ArmName
 
 
-def test_the_six_arms_are_those_of_the_design():
-    rows = {name: (arm.outputs, arm.teacher, arm.collapse, arm.shuffled) for name, arm in ARMS.items()}
+def test_the_arms_are_those_of_the_design_and_the_control_for_votes():
+    rows = {name: (arm.outputs, arm.teacher, arm.collapse, arm.shuffled, arm.votes) for name, arm in ARMS.items()}
     assert rows == {
-        "scratch": ("class", None, False, False),
-        "subclass-labels": ("subclass", None, False, False),
-        "kd": ("class", "class", False, False),
-        "kd-collapsed": ("class", "subclass", True, False),
-        "skd": ("subclass", "subclass", False, False),
-        "skd-shuffled": ("subclass", "subclass-shuffled", False, True),
+        "scratch": ("class", None, False, False, False),
+        "subclass-labels": ("subclass", None, False, False, False),
+        "soft-votes": ("class", None, False, False, True),
+        "kd": ("class", "class", False, False, False),
+        "kd-collapsed": ("class", "subclass", True, False, False),
+        "skd": ("subclass", "subclass", False, False, False),
+        "skd-shuffled": ("subclass", "subclass-shuffled", False, True, False),
     }
 
 

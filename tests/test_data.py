@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subclass_kd.data import load_samples
 from subclass_kd.data.fashion_mnist import NAMES, read, read_idx
-from subclass_kd.data.samples import FASHION_HIERARCHY
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.samples import FASHION_HIERARCHY, load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.study_file import make_study
 
@@ -134,18 +134,24 @@ def test_a_file_that_changes_under_a_running_process_is_read_anew(small_idx_fold
 # The embedded selection
 
 
+def embedded():
+    """Give (images, labels, whether each is for the test) of the embedded selection."""
+    table = read(make_study({}), Findings())
+    labels = np.array([NAMES.index(name) for name in table.subclasses])
+    return table.images, labels, np.array(table.splits) == "test"
+
+
 def test_the_embedded_selection_has_300_training_and_350_test_images_of_each_subclass():
-    source = read(None)
-    assert source.images.shape == (6500, 1, 28, 28)
-    assert source.images.dtype == np.uint8
-    assert source.names == NAMES
-    assert np.bincount(source.labels[~source.is_test]).tolist() == [300] * 10
-    assert np.bincount(source.labels[source.is_test]).tolist() == [350] * 10
+    images, labels, is_test = embedded()
+    assert images.shape == (6500, 1, 28, 28)
+    assert images.dtype == np.uint8
+    assert np.bincount(labels[~is_test]).tolist() == [300] * 10
+    assert np.bincount(labels[is_test]).tolist() == [350] * 10
 
 
 def test_the_embedded_selection_holds_no_image_twice_across_training_and_test():
-    source = read(None)
-    train, test = ({image.tobytes() for image in source.images[part]} for part in (~source.is_test, source.is_test))
+    images, _, is_test = embedded()
+    train, test = ({image.tobytes() for image in images[part]} for part in (~is_test, is_test))
     assert len(train) == 3000
     assert not train & test
 
@@ -153,14 +159,14 @@ def test_the_embedded_selection_holds_no_image_twice_across_training_and_test():
 def test_the_embedded_training_images_are_the_first_300_a_class_of_the_official_file():
     if not SHARED.exists():
         pytest.skip(f"the independent selection is not here: {SHARED}")
-    source = read(None)
+    images, labels, is_test = embedded()
     with np.load(SHARED) as other:
         assert tuple(str(name) for name in other["names"]) == NAMES
-        for split, ours in (("train", ~source.is_test), ("test", source.is_test)):
+        for split, ours in (("train", ~is_test), ("test", is_test)):
             mine, theirs = (
-                {(label, image.tobytes()) for label, image in zip(labels.tolist(), images, strict=True)}
-                for labels, images in (
-                    (source.labels[ours], source.images[ours, 0]),
+                {(label, image.tobytes()) for label, image in zip(numbers.tolist(), pictures, strict=True)}
+                for numbers, pictures in (
+                    (labels[ours], images[ours, 0]),
                     (other[f"{split}_labels"], other[f"{split}_images"]),
                 )
             )

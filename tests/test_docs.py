@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic_core import PydanticUndefined
 
-from subclass_kd.config import Study
+from subclass_kd.config import Study, Votes
 from subclass_kd.models import check_model_name
 from subclass_kd.networks import SmallConvNet, SmallResNet
 from subclass_kd.study_file import make_study
@@ -37,7 +37,8 @@ def keys_of(section, prefix=""):
 def test_every_key_of_a_study_is_documented_with_its_default():
     documented = {row[0].strip("`"): row[1].strip("`") for row in table_rows("study-file.md", r"`[a-z_.…]+`")}
     undocumented = []
-    for key, field in keys_of(Study()):
+    keys = [*keys_of(Study()), *keys_of(Votes(), "votes.")]  # none by default
+    for key, field in keys:
         if key.startswith("student."):  # "the same keys" as the teacher's
             continue
         if key not in documented:
@@ -46,8 +47,7 @@ def test_every_key_of_a_study_is_documented_with_its_default():
             shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
             assert documented[key] == shown, key
     assert undocumented == []
-    keys = {key for key, _ in keys_of(Study())}
-    assert {key for key in documented if "…" not in key and "." in key} <= keys
+    assert {key for key in documented if "…" not in key and "." in key} <= {key for key, _ in keys}
 
 
 @pytest.mark.parametrize(("name", "network"), [("resnet", SmallResNet), ("convnet", SmallConvNet)])

@@ -12,10 +12,13 @@ from subclass_kd.study_file import load_study, make_study
 
 DEFAULTS = {
     "data": {
-        "kind": "fashion-mnist", "root": None, "size": None, "channels": 1, "train_images": None, "validation": 0.2,
+        "kind": "fashion-mnist", "root": None, "table": None, "columns": {}, "pattern": [],
+        "size": None, "channels": None, "white": 65535,
+        "train_images": None, "validation": 0.2, "test": 0.2, "folds": None, "fold": 0,
     },
     "hierarchy": None,
     "positive": None,
+    "votes": None,
     "teacher": {
         "model": "small:resnet", "pretrained": False, "options": {},
         "epochs": 20, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 0.01,
@@ -26,6 +29,7 @@ DEFAULTS = {
     },
     "distillation": {"temperature": 1.0, "alpha": 0.9, "hard_target": "subclass", "views": 8},
     "augment": {"flip": True, "shift": 0.08},
+    "curriculum": {"by": "agreement", "stages": 4, "teacher": False, "student": False},
     "arms": ["scratch", "subclass-labels", "kd", "kd-collapsed", "skd", "skd-shuffled"],
     "seeds": [0, 1, 2, 3, 4],
     "workers": "auto",
@@ -139,7 +143,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(read, text, line, key)
         ("workers: many", "workers", '"many"', "auto, or a whole number of at least 1"),
         ("device: gpu", "device", '"gpu"', "auto, cpu, mps, cuda or cuda:N"),
         ("precision: half", "precision", '"half"', "'auto', 'float32' or 'bfloat16'"),
-        ("data: {kind: mnist}", "data.kind", '"mnist"', "'fashion-mnist'"),
+        ("data: {kind: mnist}", "data.kind", '"mnist"', "'fashion-mnist', 'lidc-votes', 'folder', 'table' or 'mhist'"),
         ("data: {channels: 2}", "data.channels", "2", "1 or 3"),
         ("data: {validation: 0.9}", "data.validation", "0.9", "less than or equal to 0.5"),
         ("data: {root: 3}", "data.root", "3", "a path"),

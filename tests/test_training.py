@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -177,3 +178,47 @@ def test_dropout_follows_the_seed(pixels):
         return fit(model, Lesson(HIERARCHY, LABELS), pixels, seed=seed)[0]["2.weight"]
 
     assert run(1).equal(run(1))
+
+
+def test_weights_of_one_change_nothing_and_weights_of_zero_leave_only_decay(pixels):
+    plain, _ = fit(Recording(), Lesson(HIERARCHY, LABELS), pixels)
+    ones, _ = fit(Recording(), Lesson(HIERARCHY, LABELS, weights=torch.ones(48)), pixels)
+    assert all(plain[name].equal(ones[name]) for name in plain)
+    still = NETWORK.model_copy(update={"weight_decay": 0.0})
+    start = {name: tensor.clone() for name, tensor in Recording().state_dict().items()}
+    zeros, _ = fit(Recording(), Lesson(HIERARCHY, LABELS, weights=torch.zeros(48)), pixels, network=still)
+    assert all(start[name].equal(zeros[name]) for name in start)
+
+
+def test_a_weight_multiplies_the_loss_of_its_sample(pixels):
+    """One step of gradient descent: AdamW's first step is the sign of the gradient, so hold it against one by hand."""
+    weights = torch.arange(48.0) / 20
+    once = NETWORK.model_copy(update={"epochs": 1, "batch_size": 30, "weight_decay": 0.0})
+    model = Recording()
+    bare = copy.deepcopy(model)
+    fitted, _ = fit(model, Lesson(HIERARCHY, LABELS, weights=weights), pixels, network=once)
+    logits = bare.head(pixels.images[:30].float().flatten(1) / 255)
+    (F.cross_entropy(logits, LABELS[:30], reduction="none") * weights[:30]).mean().backward()
+    moved = fitted["head.weight"] - bare.head.weight
+    gradient = bare.head.weight.grad
+    clear = gradient.abs() > 1e-6
+    assert clear.float().mean() > 0.9
+    assert moved[clear].sign().equal(-gradient[clear].sign())
+
+
+def test_a_curriculum_shows_easy_images_first_in_as_many_steps(pixels):
+    """Images whose label is even are easy; three epochs of two stages: one of the easy, two of all."""
+    stage = np.where(LABELS.numpy() % 2 == 0, 0, 1)
+    plain, staged = Recording(), Recording()
+    fit(plain, Lesson(HIERARCHY, LABELS), pixels, views=Views(0, 1, flip=False, shift=0.0))
+    fit(staged, Lesson(HIERARCHY, LABELS, stage=stage), pixels, views=Views(0, 1, flip=False, shift=0.0))
+    sizes = [[len(images) for training, images in model.seen if training] for model in (plain, staged)]
+    assert sizes[0] == sizes[1] == [8, 8, 7, 7] * 3
+    of_image = {image.numpy().tobytes(): row for row, image in enumerate(pixels.images.float() / 255)}
+    shown = torch.cat([images for training, images in staged.seen if training])
+    rows = [of_image[image.numpy().tobytes()] for image in shown]
+    easy = {row for row in range(30) if row % 2 == 0}
+    assert set(rows[:30]) == easy
+    assert sorted(rows[:15]) == sorted(rows[15:30]) == sorted(easy)
+    for epoch in (1, 2):
+        assert sorted(rows[30 * epoch : 30 * (epoch + 1)]) == list(range(30))

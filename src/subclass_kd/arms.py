@@ -18,6 +18,7 @@ class Arm:
         outputs: what the student's head predicts, and what its hard label names.
         teacher: whose targets it learns from; None for labels alone.
         collapse: sum the teacher's subclass probabilities to classes first.
+        votes: its labels are soft: the share of the annotators' votes.
         shuffled: its subclass labels are shuffled inside each class, as its teacher's are.
     """
 
@@ -26,6 +27,7 @@ class Arm:
     outputs: Literal["class", "subclass"]
     teacher: TeacherName | None = None
     collapse: bool = False
+    votes: bool = False
     shuffled: bool = False
 
 
@@ -34,6 +36,7 @@ ARMS: dict[str, Arm] = {
     for arm in (
         Arm("scratch", "class labels alone", "class"),
         Arm("subclass-labels", "do subclass labels alone do it?", "subclass"),
+        Arm("soft-votes", "do annotators' votes as soft labels do it?", "class", votes=True),
         Arm("kd", "conventional distillation: a teacher of classes", "class", "class"),
         Arm("kd-collapsed", "the subclass teacher through the class channel", "class", "subclass", collapse=True),
         Arm("skd", "subclass knowledge distillation", "subclass", "subclass"),

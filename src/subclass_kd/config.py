@@ -6,17 +6,21 @@ Nothing here imports torch, so that a wrong study is refused at once.
 from __future__ import annotations
 
 import json
+import re
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from subclass_kd.arms import ARMS
 
 MOST_SEEDS = 1000  # a slip of the finger must not fill the memory
 
-ArmName = Literal["scratch", "subclass-labels", "kd", "kd-collapsed", "skd", "skd-shuffled"]
+ArmName = Literal["scratch", "subclass-labels", "soft-votes", "kd", "kd-collapsed", "skd", "skd-shuffled"]
+ColumnName = Literal["path", "class", "subclass", "split", "group", "weight", "difficulty"]
+PATTERN_GROUPS = ("class", "subclass", "split", "group")
+VOTED = ("mhist", "lidc-votes")  # kinds of data that bring annotators' votes
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -32,14 +36,75 @@ class Section(BaseModel):
 class Data(Section):
     """Which images, and how many of them."""
 
-    kind: Literal["fashion-mnist"] = "fashion-mnist"
-    root: Path | None = Field(
-        None, strict=False, description="folder with the four IDX files; without it, the embedded selection"
-    )
+    kind: Literal["fashion-mnist", "lidc-votes", "folder", "table", "mhist"] = "fashion-mnist"
+    root: Path | None = Field(None, strict=False, description="folder of the images")
+    table: Path | None = Field(None, strict=False, description="CSV, TSV, Parquet or Excel file, for kind: table")
+    columns: dict[ColumnName, str] = Field(default_factory=dict, description="what the table's columns are called")
+    pattern: list[str] = Field(default_factory=list, description="regular expressions on file names, first match wins")
     size: int | None = Field(None, ge=8, le=1024, description="height and width in pixels; as stored if not given")
-    channels: Literal[1, 3] = 1
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; as stored if not given")
+    white: int = Field(65535, ge=255, le=65535, description="grey value of 16-bit images that is white")
     train_images: int | None = Field(None, ge=4, description="use so many training images, drawn by subclass")
     validation: float = Field(0.2, ge=0.02, le=0.5, description="share of the training images that chooses epochs")
+    test: float = Field(0.2, ge=0.02, le=0.5, description="share of the images that tests, where no split is given")
+    folds: int | None = Field(None, ge=2, le=20, description="split all images into so many parts, one of which tests")
+    fold: int = Field(0, ge=0, description="which part tests")
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _one_to_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: list[str]) -> list[str]:
+        for pattern in value:
+            try:
+                groups = set(re.compile(pattern).groupindex)
+            except (re.error, OverflowError) as error:
+                raise ValueError(f"a regular expression ({error})") from None
+            if not groups or groups - set(PATTERN_GROUPS):
+                raise ValueError(f"named groups, (?P<NAME>\u2026), of {', '.join(PATTERN_GROUPS)}")
+        return value
+
+    @field_validator("fold")
+    @classmethod
+    def _fold_is_there(cls, value: int, info: ValidationInfo) -> int:
+        folds = info.data.get("folds") or 1
+        if value >= folds:
+            raise ValueError(f"0 to {folds - 1}, one of {folds} folds (data.folds)")
+        return value
+
+
+class Votes(Section):
+    """Where annotators' votes stand in the table, and how they become classes and subclasses."""
+
+    column: str | None = Field(None, description="column with the count of positive votes")
+    annotators: int | str | None = Field(None, description="how many annotators, or the column that says so")
+    columns: list[str] = Field(default_factory=list, description="one column an annotator, instead of a count")
+    positive: list[str] = Field(default_factory=list, description="labels in these columns that are positive votes")
+    classes: list[str] = Field(
+        default_factory=lambda: ["negative", "positive"],
+        min_length=2,
+        max_length=2,
+        description="names of the two classes",
+    )
+    tie: Literal["drop", "positive", "negative"] = "drop"
+    subclasses: Literal["each", "pairs"] | list[Annotated[float, Field(gt=0.5, le=1)]] = "each"
+
+
+class Curriculum(Section):
+    """Easy images first: cumulative stages, at the same number of steps."""
+
+    by: Literal["agreement", "difficulty"] = "agreement"
+    stages: int = Field(4, ge=2, le=100)
+    teacher: bool = False
+    student: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody follows it."""
+        return self.teacher or self.student
 
 
 class Network(Section):
@@ -102,11 +167,13 @@ class Study(Section):
     data: Data = Data()
     hierarchy: dict[str, list[str]] | None = Field(None, description="class: [subclasses]; found in the data if absent")
     positive: str | None = Field(None, description="the class that F1 speaks of; the last one if not given")
+    votes: Votes | None = Field(None, description="annotators' votes; for a table, and to change those of a kind")
     teacher: Teacher = Teacher()
     student: Student = Student()
     distillation: Distillation = Distillation()
     augment: Augment = Augment()
-    arms: list[ArmName] = Field(default_factory=lambda: list(typing.get_args(ArmName)), min_length=1)
+    curriculum: Curriculum = Curriculum()
+    arms: list[ArmName] = Field("all", validate_default=True, min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         default_factory=lambda: list(range(5)), min_length=1, max_length=MOST_SEEDS
     )
@@ -123,6 +190,16 @@ class Study(Section):
         if type(value) is int and 1 <= value <= MOST_SEEDS:
             return list(range(value))
         raise ValueError(f"a number from 1 to {MOST_SEEDS}, or a list of seeds")
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _all_that_the_data_allow(cls, value: Any, info: ValidationInfo) -> Any:
+        """``arms: all`` has soft-votes only where there are votes."""
+        if value != "all":
+            return value
+        data = info.data.get("data")
+        voted = info.data.get("votes") is not None or (data is not None and data.kind in VOTED)
+        return [name for name in typing.get_args(ArmName) if voted or name != "soft-votes"]
 
     @field_validator("arms", "seeds")
     @classmethod

@@ -18,6 +18,7 @@ from subclass_kd.plan import Job
 
 # The questions of a study, most wanted first: the first pair that it compared heads the screen.
 HEADLINES = (("skd", "kd"), ("skd", "scratch"), ("kd", "scratch"))
+SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 ACTIVITIES = {
     "teachers": "teacher",
     "targets": "targets of teacher",
@@ -39,6 +40,7 @@ class RunProgress:
         self.kinds: dict[str, str] = {}  # path -> kind of job
         self.spent: dict[str, tuple[int, float]] = {}  # kind -> epochs measured, their seconds
         self.total = self.finished = self.workers = 0
+        self.decoded = (0, 0)  # images, of how many
         self.started = time.monotonic()
         self.live = Live(console=console, get_renderable=self._panel, transient=True, refresh_per_second=4)
 
@@ -50,6 +52,10 @@ class RunProgress:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
+    def decoding(self, done: int, total: int) -> None:
+        """Note how many images are decoded."""
+        self.decoded = (done, total)
+
     def begin(self, jobs: Sequence[Job], finished: int, workers: int) -> None:
         """Note what there is to do."""
         self.remaining = {job.path: job.epochs for job in jobs if job.epochs}
@@ -57,6 +63,8 @@ class RunProgress:
         self.total, self.finished, self.workers = len(jobs) + finished, finished, workers
         self.started = time.monotonic()
         kept = f", {finished} kept from before" if finished else ""
+        if self.decoded[1]:
+            self._line(f"{self.decoded[1]:,} images decoded")
         self._line(f"{len(jobs)} files to make{kept}; {workers} at a time")
 
     def event(self, job: Job, event: str, content: Any) -> None:
@@ -90,6 +98,10 @@ class RunProgress:
 
     def _panel(self) -> RenderableType:
         bar = Table.grid(padding=(0, 1))
+        if not self.total:
+            done, images = self.decoded
+            bar.add_row(ProgressBar(total=max(1, images), completed=done, width=30), f"{done:,} of {images:,} images")
+            return bar if images else Text("")
         bar.add_row(
             ProgressBar(total=max(1, self.total), completed=self.finished, width=30),
             f"{self.finished} of {self.total} files, {time.monotonic() - self.started:.0f} s{self._time_left()}",
@@ -110,16 +122,18 @@ def _activity(job: Job, epoch: Any) -> str:
 def show_results(console: Console, results: Mapping[str, Any], out: Path) -> None:
     """Print the answer first, then arms, comparisons, label bits, and where the files are."""
     seeds, data = len(results["study"]["seeds"]), results["data"]
-    images = {split: sum(row[split] for row in data["subclasses"]) for split in ("train", "validation", "test")}
+    images = {split: sum(row[split] for row in data["subclasses"]) for split in SPLITS}
     console.print()
     console.print(Text(headline(results), style="bold"))
     console.print(
         f'\nF1 of "{data["positive"]}" ({len(data["classes"])} classes, {len(data["subclasses"])} subclasses), '
         f"{seeds} seed{'s' * (seeds > 1)}. Images: {images['train']:,} training, {images['validation']:,} validation, "
-        f"{images['test']:,} test.\n",
+        f"{images['test']:,} test.{_groups(data['groups'])}\n",
         highlight=False,
         markup=False,
     )
+    if data["votes"]:
+        show_votes(console, data["votes"])
     console.print(_arms_table(results))
     console.print(_comparisons_table(results["comparisons"]))
     for caution in cautions(results["arms"]):
@@ -128,6 +142,30 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
         console.print(_bits_table(results["label_bits"]))
     console.print(f"Files: {out}/results.json", soft_wrap=True, highlight=False, markup=False)
     console.print("       and beside it study.json, teachers/, targets/, students/, predictions/", highlight=False)
+
+
+def _groups(groups: Mapping[str, int] | None) -> str:
+    if groups is None:
+        return ""
+    counts = ", ".join(f"{groups[split]:,} {name}" for split, name in SPLITS.items())
+    return f" Groups (patients): {counts}, none on two sides."
+
+
+def show_votes(console: Console, votes: Mapping[str, Any]) -> None:
+    """Print how votes spread over the classes, and how many bits they hold beyond the class."""
+    classes = list(votes["counts"][0]["images"])
+    table = _table("Votes", "positive votes", *classes)
+    for row in votes["counts"]:
+        table.add_row(f"{row['positive']} of {row['annotators']}", *(f"{row['images'][name]:,}" for name in classes))
+    console.print(table)
+    ties = f"; {votes['dropped_ties']:,} ties dropped" if votes["dropped_ties"] else ""
+    of_class, of_subclass, of_votes = (votes[f"{what}_entropy"] for what in ("class", "subclass", "vote"))
+    console.print(
+        f"{votes['images']:,} images{ties}. Bits an image: class {of_class:.3f}; subclass given the class "
+        f"{of_subclass:.3f}, the ceiling of label bits; vote given the class {of_votes:.3f}.\n",
+        highlight=False,
+        markup=False,
+    )
 
 
 def headline(results: Mapping[str, Any]) -> str:

@@ -50,14 +50,15 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Hash JSON-able values and bytes, in order, to 16 hexadecimal digits.
+    """Hash JSON-able values, bytes and memory views of bytes, in order, to 16 hexadecimal digits.
 
     >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
     True
     """
     digest = hashlib.sha256()
     for part in parts:
-        content = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        content = part if isinstance(part, bytes | memoryview) else json.dumps(part, sort_keys=True).encode()
         # The length first, so that ("ab", "c") and ("a", "bc") differ.
-        digest.update(len(content).to_bytes(8, "little") + content)
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
     return digest.hexdigest()[:16]

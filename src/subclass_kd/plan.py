@@ -48,6 +48,7 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
     """
     teachers = teachers_of(list(study.arms))
     common = [store.FORMAT, data_fingerprint, study.precision, study.device, study.augment.model_dump()]
+    common.append(study.curriculum.model_dump())
     teaching = [common, study.teacher.model_dump(), model_version(study.teacher), study.distillation.views]
     learning = [teaching, study.student.model_dump(), model_version(study.student), study.distillation.model_dump()]
 

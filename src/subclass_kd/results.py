@@ -18,7 +18,7 @@ from subclass_kd import store
 from subclass_kd.arms import ARMS, teachers_of
 from subclass_kd.comparison import compare, pairs
 from subclass_kd.config import Study
-from subclass_kd.data import Samples
+from subclass_kd.data.samples import Samples
 from subclass_kd.device import make_fabric
 from subclass_kd.evaluation import class_metrics, subclass_accuracy, summarise
 from subclass_kd.hierarchy import SubclassHierarchy
@@ -44,7 +44,7 @@ def assemble(study: Study, samples: Samples, out: Path) -> dict[str, Any]:
     arms = {name: _network(study, samples, out, "students", name) for name in study.arms}
     teachers = {name: _network(study, samples, out, "teachers", name) for name in teachers_of(list(study.arms))}
     decisions: dict[str, NDArray[np.int64]] = {
-        name: np.stack([_class_log_probs(logits, samples).argmax(-1) for logits in _test_logits(study, out, name)])
+        name: np.stack([class_log_probs(logits, samples).argmax(-1) for logits in _test_logits(study, out, name)])
         for name in study.arms
     }  # (S, N) each
     return {
@@ -56,7 +56,11 @@ def assemble(study: Study, samples: Samples, out: Path) -> dict[str, Any]:
         "label_bits": _label_bits(study, samples, out) if "subclass" in teachers else None,
         "arms": arms,
         "comparisons": compare(
-            decisions, samples.class_labels[samples.test], samples.positive, pairs(list(study.arms))
+            decisions,
+            samples.class_labels[samples.test],
+            samples.positive,
+            pairs(list(study.arms)),
+            None if samples.groups is None else samples.groups[samples.test],
         ),
     }
 
@@ -74,7 +78,7 @@ def _network(study: Study, samples: Samples, out: Path, role: str, name: str) ->
     for seed in study.seeds:
         logits = store.load(out / f"predictions/{role}/{name}-seed{seed}.safetensors")["test"]  # (N, outputs)
         metrics: dict[str, float | None] = dict(
-            class_metrics(np.exp(_class_log_probs(logits, samples)), class_labels, samples.positive)
+            class_metrics(np.exp(class_log_probs(logits, samples)), class_labels, samples.positive)
         )
         scores = logits.log_softmax(-1).numpy()
         metrics["subclass_accuracy"] = subclass_accuracy(scores, subclass_labels) if names_subclasses else None
@@ -95,7 +99,7 @@ def _test_logits(study: Study, out: Path, name: str) -> list[Tensor]:
     return [store.load(out / f"predictions/students/{name}-seed{seed}.safetensors")["test"] for seed in study.seeds]
 
 
-def _class_log_probs(logits: Tensor, samples: Samples) -> NDArray[np.float64]:
+def class_log_probs(logits: Tensor, samples: Samples) -> NDArray[np.float64]:
     """Give class log-probabilities (N, C) from class or subclass logits, in float64."""
     hierarchy = samples.hierarchy
     if logits.shape[-1] != hierarchy.num_subclasses:

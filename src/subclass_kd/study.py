@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any, Protocol
 
 from subclass_kd import store
 from subclass_kd.config import Study
-from subclass_kd.data import Samples, load_samples
+from subclass_kd.data.samples import Samples, load_samples
 from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
-from subclass_kd.files import write_json
+from subclass_kd.files import whole, write_json
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
 
 
 class Progress(Protocol):
     """What a run tells while it works; see display.py for the one that prints."""
+
+    def decoding(self, done: int, total: int) -> None:
+        """Tell how many of how many images are decoded."""
 
     def begin(self, jobs: Sequence[Job], finished: int, workers: int) -> None:
         """Tell which jobs are left, and how many were done before."""
@@ -29,6 +33,9 @@ class Progress(Protocol):
 
 class Silent:
     """Progress that nobody watches."""
+
+    def decoding(self, done: int, total: int) -> None:
+        """Say nothing."""
 
     def begin(self, jobs: Sequence[Job], finished: int, workers: int) -> None:
         """Say nothing."""
@@ -58,7 +65,7 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
     _check_folder(study, out)
-    samples = load_samples(study)
+    samples = load_samples(study, watching.decoding)
     _check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
     missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
@@ -71,18 +78,25 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
         try:
             write_json(out / "study.json", study.model_dump(mode="json"))
             write_json(out / "data.json", samples.describe())
+            _write_listing(out / "samples.csv", samples)
         except OSError as error:
             found = error.strerror or str(error)
             raise UserError(str(out), found, "a folder that can be written", "Give another --out.") from None
         watching.begin(missing, len(jobs) - len(missing), workers)
 
-    run_jobs(study, out, missing, prepare, watching.event)
+    run_jobs(study, samples, out, missing, prepare, watching.event)
     for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
         part.unlink()
     results = _read_results(out)
     if results is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")
     return results
+
+
+def _write_listing(path: Path, samples: Samples) -> None:
+    """Write which sample went where, for who wants to see that no patient is on two sides."""
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(samples.listing())
 
 
 def _read_results(out: Path) -> dict[str, Any] | None:

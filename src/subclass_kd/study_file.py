@@ -76,12 +76,29 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise UserError(str(path), f"a byte that is not UTF-8 at {error.start}", "UTF-8 text") from None
     except OSError as error:
         raise UserError(str(path), error.strerror or str(error), "a readable file") from None
-    content = _parse(text, str(path))
+    return parse_study(text, overrides, str(path))
+
+
+def parse_study(text: str, overrides: Sequence[str] = (), source: str = "study") -> Study:
+    """Turn the text of a study file into a Study.
+
+    Args:
+        text: YAML of a mapping.
+        overrides: as for :func:`load_study`.
+        source: the name that errors give to the text.
+
+    Raises:
+        UserError: the text is no YAML, or a key or value is wrong.
+
+    >>> parse_study("seeds: 2").seeds
+    [0, 1]
+    """
+    content = _parse(text, source)
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise UserError(str(path), _shown(content), 'keys and values such as "seeds: 5"')
-    return make_study(content, overrides, str(path))
+        raise UserError(source, _shown(content), 'keys and values such as "seeds: 5"')
+    return make_study(content, overrides, source)
 
 
 def _parse(text: str, source: str) -> Any:

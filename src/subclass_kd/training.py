@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from subclass_kd import losses
+from subclass_kd import curriculum, losses
 from subclass_kd.augment import Views
 from subclass_kd.config import Network
 from subclass_kd.epoch import Epoch
@@ -30,6 +32,8 @@ class Lesson:
         labels: (N,) int64 into the outputs, for every sample of the data.
         targets: (V, n, K) teacher logits for each view of each training image, in the order of ``train``; or None.
         temperature, alpha, hard_target: as in :func:`subclass_kd.losses.subclass_distillation`.
+        weights: (N,) how much each sample counts, a mean of 1 over the training images; None for all alike.
+        stage: (N,) the stage of a curriculum in which each training image enters; None for all at once.
         select_by: what chooses the best epoch on the validation split: "f1" of the positive class for a network that
             decides, "log_loss" of its own labels for one whose probabilities are passed on.
     """
@@ -40,6 +44,8 @@ class Lesson:
     temperature: float = 1.0
     alpha: float = 0.0
     hard_target: Literal["subclass", "class"] = "subclass"
+    weights: Tensor | None = None
+    stage: NDArray[np.int64] | None = None
     select_by: Literal["f1", "log_loss"] = "f1"
 
 
@@ -72,7 +78,8 @@ def train(
     """Train a network and give the weights of its best epoch by validation, with the history of all.
 
     Epoch e sees view e mod V of every training image, in an order fixed by (seed, e): all arms of a seed see the same
-    images in the same order and take the same number of steps. AdamW (Loshchilov, Hutter 2017,
+    images in the same order and take the same number of steps. With a curriculum the early epochs see the easy images
+    only, several times each, in as many steps. AdamW (Loshchilov, Hutter 2017,
     https://arxiv.org/abs/1711.05101), the learning rate rising over the first 5 % of the steps and falling to zero
     along a cosine.
 
@@ -104,8 +111,9 @@ def train(
     images = fabric.to_device(pixels.images[pixels.train])  # (n, C, H, W) uint8
     labels = fabric.to_device(lesson.labels[pixels.train])  # (n,)
     targets = None if lesson.targets is None else fabric.to_device(lesson.targets)  # (V, n, K)
+    weights = None if lesson.weights is None else fabric.to_device(lesson.weights[pixels.train])  # (n,)
     history: list[Epoch] = []
-    weights: dict[str, Tensor] = {}
+    kept: dict[str, Tensor] = {}
     torch.manual_seed(seed)  # dropout
     for number in range(network.epochs):
         started = time.perf_counter()
@@ -113,14 +121,15 @@ def train(
         view = number % views.count
         draws = views.draws(pixels.train, view)
         draws = None if draws is None else fabric.to_device(draws)  # (n, 3)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
+        order = _order(lesson, pixels.train, seed * 1_000_003 + number, number, network.epochs)  # (n,)
         sums = torch.zeros(3, device=fabric.device)  # total, hard, soft; read once an epoch
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
         for batch in fabric.to_device(order).tensor_split(steps):
             seen = images[batch] if draws is None else views.render(images[batch], draws[batch])
             logits = learner(_as_input(seen, layout))  # (B, K)
             loss = _loss(logits, labels[batch], None if targets is None else targets[view, batch], lesson)
-            fabric.backward(loss.total.mean())
+            each = loss.total if weights is None else loss.total * weights[batch]  # (B,)
+            fabric.backward(each.mean())
             learning.step()
             learning.zero_grad(set_to_none=True)
             schedule.step()
@@ -133,9 +142,17 @@ def train(
             raise UserError(where, found, "a rate at which training converges", "Lower it.")
         history.append(Epoch(number + 1, total, hard, soft, log_loss, f1, time.perf_counter() - started))
         if best_epoch(history, lesson) is history[-1]:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            kept = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
         on_epoch(history[-1])
-    return weights, history
+    return kept, history
+
+
+def _order(lesson: Lesson, train: Tensor, seed: int, number: int, epochs: int) -> Tensor:
+    """Give the order (n,) in which epoch ``number`` sees the training images; a curriculum repeats the easy ones."""
+    if lesson.stage is None:
+        return torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    admitted = curriculum.admitted(lesson.stage[train.numpy()], number, epochs)
+    return torch.from_numpy(curriculum.order(admitted, seed))
 
 
 def best_epoch(history: list[Epoch], lesson: Lesson) -> Epoch:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,7 +19,7 @@ from subclass_kd import store, targets, training
 from subclass_kd.arms import ARMS
 from subclass_kd.augment import Views
 from subclass_kd.config import Network, Study
-from subclass_kd.data import Samples, load_samples
+from subclass_kd.data.samples import Samples
 from subclass_kd.device import check_device, make_fabric
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
@@ -29,14 +30,21 @@ from subclass_kd.plan import Job
 from subclass_kd.training import Lesson, Pixels
 
 
-def make(study: Study, out: Path, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
+def make(study: Study, samples: Samples, out: Path, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
     """Make one job's file.
+
+    Args:
+        study: what to run.
+        samples: its data.
+        out: the run folder.
+        job: which file.
+        on_epoch: called after each epoch of a training.
 
     Raises:
         UserError: a file that the job needs is damaged or stale, the model cannot be built, or the disk refuses.
     """
     try:
-        _make(_Bench(study, out, job.seed), job, on_epoch)
+        _make(_Bench(study, samples, out, job.seed), job, on_epoch)
     except OSError as error:
         where, found = str(error.filename or out / job.path), error.strerror or str(error)
         raise UserError(where, found, "a disk to read from and write to", "Mend that and run again.") from error
@@ -57,14 +65,13 @@ def _make(bench: _Bench, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
         write_json(bench.out / job.path, assemble(bench.study, bench.samples, bench.out))
 
 
-def check(study: Study) -> str:
+def check(study: Study, samples: Samples) -> str:
     """Check device and models before any work is done, and give the kind of device: "cpu", "cuda" or "mps".
 
     Raises:
         UserError: the device is not there, or a model cannot be built, run or trained, or gives other outputs.
     """
     check_device(study)
-    samples = load_samples(study)
     for key, network in (("teacher", study.teacher), ("student", study.student)):
         for outputs in sorted({samples.hierarchy.num_subclasses, samples.hierarchy.num_classes}):
             _check_model(network, key, outputs, samples)
@@ -102,9 +109,8 @@ def derived_seed(*parts: Any) -> int:
 class _Bench:
     """Study, samples, device and seed at hand while one job is done."""
 
-    def __init__(self, study: Study, out: Path, seed: int) -> None:
-        self.study, self.out, self.seed = study, out, seed
-        self.samples = load_samples(study)
+    def __init__(self, study: Study, samples: Samples, out: Path, seed: int) -> None:
+        self.study, self.samples, self.out, self.seed = study, samples, out, seed
         self.fabric = make_fabric(study)
         augment = study.augment
         self.views = Views(derived_seed(seed, "views"), study.distillation.views, augment.flip, augment.shift)
@@ -120,7 +126,9 @@ class _Bench:
         """Train on class labels, subclass labels, or subclass labels shuffled inside each class."""
         outputs = "class" if job.name == "class" else "subclass"
         labels = self._labels(outputs, shuffled=job.name == "subclass-shuffled")
-        lesson = Lesson(self._hierarchy(outputs), labels, select_by="log_loss")
+        lesson = Lesson(
+            self._hierarchy(outputs), labels, weights=self._weights, stage=self._stage("teacher"), select_by="log_loss"
+        )
         self._train(self.study.teacher, "teacher", lesson, job, on_epoch)
 
     def make_targets(self, job: Job) -> None:
@@ -136,16 +144,37 @@ class _Bench:
         """Train one arm."""
         arm, distillation = ARMS[job.name], self.study.distillation
         hierarchy, labels = self._hierarchy(arm.outputs), self._labels(arm.outputs, arm.shuffled)
-        if arm.teacher is None:
-            lesson = Lesson(hierarchy, labels)
-        else:
+        lesson = Lesson(hierarchy, labels, weights=self._weights, stage=self._stage("student"))
+        if arm.votes:
+            lesson = replace(lesson, targets=self._vote_targets(), temperature=1.0, alpha=1.0)
+        if arm.teacher is not None:
             origin = self._origin(self._teacher_weights(arm.teacher))
             logits = targets.read(self.out / job.needs[0], origin)  # (V, n, K)
             if arm.collapse:
                 logits = self.samples.hierarchy.class_log_probs(logits)  # (V, n, C)
             temperature, alpha, hard_target = distillation.temperature, distillation.alpha, distillation.hard_target
-            lesson = Lesson(hierarchy, labels, logits, temperature, alpha, hard_target)
+            lesson = replace(lesson, targets=logits, temperature=temperature, alpha=alpha, hard_target=hard_target)
         self._train(self.study.student, "student", lesson, job, on_epoch)
+
+    def _vote_targets(self) -> Tensor:
+        """Give logits (V, n, 2) whose softmax is the share of votes for each class, alike in every view."""
+        shares = self.samples.positive_votes
+        if shares is None:
+            raise ValueError("soft-votes without votes, which resolve_rows refuses")
+        share = torch.from_numpy(shares[self.samples.train])  # (n,)
+        # exp(-1e4) is zero, as the share of a class for which nobody voted.
+        logits = torch.stack([1 - share, share], dim=-1).log().clamp(min=-1e4).float()  # (n, 2)
+        return logits.expand(self.views.count, -1, -1)
+
+    @cached_property
+    def _weights(self) -> Tensor | None:
+        """Sample weights (N,) with a mean of 1 over the training images, which keeps the learning rate's meaning."""
+        weights = self.samples.table.weights
+        return None if weights is None else torch.from_numpy(weights / weights[self.samples.train].mean()).float()
+
+    def _stage(self, role: Literal["teacher", "student"]) -> NDArray[np.int64] | None:
+        """Give the curriculum's stages (N,) if this role follows it."""
+        return self.samples.stage if getattr(self.study.curriculum, role) else None
 
     def predict(self, job: Job) -> None:
         """Store a trained network's logits on validation and test images, and what it costs to run."""

@@ -8,7 +8,7 @@ import pytest
 
 from subclass_kd import store, work
 from subclass_kd.arms import ARMS
-from subclass_kd.data import load_samples
+from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
 from subclass_kd.study import Silent, run_study
@@ -152,7 +152,7 @@ def test_results_have_every_key_of_schema_1(finished):
         "schema", "study", "environment", "data", "teachers", "label_bits", "arms", "comparisons",
     ]  # fmt: skip
     assert results["schema"] == 1
-    assert list(results["arms"]) == list(ARMS)
+    assert list(results["arms"]) == [name for name in ARMS if name != "soft-votes"]
     assert list(results["teachers"]) == ["class", "subclass", "subclass-shuffled"]
     metrics = {
         "f1", "f1_macro", "auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier", "ece",
@@ -217,19 +217,20 @@ def test_the_test_split_chooses_nothing(finished, small_idx_folder, write_idx, t
 
 def test_arms_of_a_seed_start_from_the_same_body_whatever_their_head(finished):
     study, out, _ = finished
-    bench = work._Bench(study, out, seed=0)
+    samples = load_samples(study)
+    bench = work._Bench(study, samples, out, seed=0)
     narrow, wide = (bench._model(study.student, "student", outputs).state_dict() for outputs in ("class", "subclass"))
     differing = [name for name in narrow if narrow[name].shape != wide[name].shape]
     assert differing == ["body.head.weight", "body.head.bias"]
     assert all(narrow[name].equal(wide[name]) for name in narrow if name not in differing)
-    other = work._Bench(study, out, seed=1)._model(study.student, "student", "class").state_dict()
+    other = work._Bench(study, samples, out, seed=1)._model(study.student, "student", "class").state_dict()
     assert not other["body.stem.0.weight"].equal(narrow["body.stem.0.weight"])
 
 
 def test_shuffled_labels_keep_class_and_counts_and_spare_the_test_split(finished):
     study, out, _ = finished
     samples = load_samples(study)
-    shuffled = work._Bench(study, out, seed=0)._labels("subclass", shuffled=True).numpy()
+    shuffled = work._Bench(study, samples, out, seed=0)._labels("subclass", shuffled=True).numpy()
     parents = np.asarray(samples.hierarchy.parent_indices)
     assert (parents[shuffled] == samples.class_labels).all()
     assert (shuffled[samples.test] == samples.subclass_labels[samples.test]).all()

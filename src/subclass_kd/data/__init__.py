@@ -1,5 +1,1 @@
 """Images, their subclasses and their splits."""
-
-from subclass_kd.data.samples import Samples, load_samples
-
-__all__ = ["Samples", "load_samples"]

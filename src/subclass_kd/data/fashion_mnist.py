@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from subclass_kd.data.source import Source
+from subclass_kd.config import Study
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.table import SampleTable, refuse_keys
 from subclass_kd.errors import UserError
 
 NAMES = (
@@ -23,19 +25,22 @@ EMBEDDED = Path(__file__).parent / "embedded" / "fashion_mnist.npz"
 FILES = {"train": "train", "test": "t10k"}
 
 
-def read(root: Path | None) -> Source:
-    """Read the official files from ``root``, or the embedded selection if it is None.
+def read(study: Study, findings: Findings) -> SampleTable:
+    """Read the official files from ``data.root``, or the embedded selection if there is none.
 
     Args:
-        root: a folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-            ``t10k-labels-idx1-ubyte``, each plain or with ``.gz``.
+        study: its root is a folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
+            ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, each plain or with ``.gz``.
+        findings: not used; nothing in these files is wrong by halves.
 
     Raises:
         UserError: a file is missing, truncated, or no IDX file of the right kind; or the four do not fit together.
 
-    >>> read(None).images.shape
+    >>> read(Study(), Findings()).images.shape
     (6500, 1, 28, 28)
     """
+    root = study.data.root
+    refuse_keys(study, "table", "columns", "pattern", "votes")
     if root is None:
         with np.load(EMBEDDED) as stored:
             parts = {split: (stored[f"{split}_images"], stored[f"{split}_labels"]) for split in FILES}
@@ -44,10 +49,15 @@ def read(root: Path | None) -> Source:
     shapes = {split: parts[split][0].shape[1:] for split in FILES}
     if shapes["test"] != shapes["train"]:
         raise UserError(str(root), f"test images of {shapes['test']} pixels", f"{shapes['train']}, as in training")
-    images = np.concatenate([parts["train"][0], parts["test"][0]])
-    labels = np.concatenate([parts["train"][1], parts["test"][1]]).astype(np.int64)
-    is_test = np.repeat([False, True], [len(parts["train"][1]), len(parts["test"][1])])
-    return Source(images[:, None], labels, is_test, NAMES, str(root or "the embedded Fashion-MNIST"))
+    labels = np.concatenate([parts["train"][1], parts["test"][1]]).tolist()
+    splits = [split for split in FILES for _ in parts[split][1]]
+    return SampleTable(
+        where=str(root or "the embedded Fashion-MNIST"),
+        names=[f"image {number}" for number in range(len(labels))],
+        images=np.concatenate([parts["train"][0], parts["test"][0]])[:, None],
+        subclasses=[NAMES[label] for label in labels],
+        splits=splits,
+    )
 
 
 def _read_split(root: Path, prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

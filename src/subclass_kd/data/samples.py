@@ -2,58 +2,142 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subclass_kd.config import Study
-from subclass_kd.data import fashion_mnist
-from subclass_kd.data.source import Source
-from subclass_kd.errors import UserError, nearest
+from subclass_kd.config import Study, Votes
+from subclass_kd.curriculum import stages
+from subclass_kd.data import fashion_mnist, folder, lidc, mhist, tabular
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.hierarchies import found_hierarchy, resolve_hierarchy, resolve_positive
+from subclass_kd.data.pixels import load_pixels
+from subclass_kd.data.splits import make_splits
+from subclass_kd.data.table import SampleTable, number
+from subclass_kd.data.table import Votes as VoteCounts
+from subclass_kd.data.votes import agreement, positive_shares, vote_summary
+from subclass_kd.data.votes import resolve as resolve_votes
+from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint
 from subclass_kd.hierarchy import SubclassHierarchy
 
-SplitName = Literal["train", "validation", "test"]
-
+READERS: dict[str, Callable[[Study, Findings], SampleTable]] = {
+    "fashion-mnist": fashion_mnist.read,
+    "lidc-votes": lidc.read,
+    "folder": folder.read,
+    "table": tabular.read,
+    "mhist": mhist.read,
+}
 # Which classes are hard to tell apart, and so worth a study, was chosen on training images: docs/demo.md.
 FASHION_HIERARCHY = {
     "upper": ["T-shirt/top", "Pullover", "Coat", "Shirt", "Bag"],
     "lower": ["Trouser", "Dress", "Sandal", "Sneaker", "Ankle boot"],
 }
+DEFAULT_HIERARCHIES = {"fashion-mnist": FASHION_HIERARCHY}
+# The negative class first, for kinds whose votes are about classes of known names.
+VOTE_CLASSES = {"lidc-votes": lidc.CLASSES, "mhist": mhist.CLASSES}
+SPLITS = ("train", "validation", "test")
 
-READERS = {"fashion-mnist": (fashion_mnist.read, FASHION_HIERARCHY)}
 
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Images with subclass labels, split once for the whole study; held in memory, not to be changed.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rows:
+    """Everything about a study's samples but their pixels, split once for the whole study; not to be changed.
 
     Args:
-        images: (N, C, H, W) uint8.
+        table: the rows that are used, as their owner describes them; those dropped for a tied vote are not among them.
         subclass_labels: (N,) int64 into ``hierarchy.subclasses``.
         train, validation, test: sorted row numbers, (n,) int64 each; no row is in two.
         hierarchy: subclasses and their classes.
         positive: number of the class that F1 speaks of.
-        fingerprint: changes when any pixel, label, split or name does.
+        groups: (N,) int64, the patient or slide of each row; None where each image stands for itself.
+        stage: (N,) int64, the stage of a curriculum in which a training image enters; None without one.
+        ties: how many rows a tied vote dropped.
     """
 
-    images: NDArray[np.uint8]
+    table: SampleTable
     subclass_labels: NDArray[np.int64]
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     hierarchy: SubclassHierarchy
     positive: int
-    fingerprint: str
+    groups: NDArray[np.int64] | None = None
+    stage: NDArray[np.int64] | None = None
+    ties: int = 0
 
-    @property
+    @cached_property
     def class_labels(self) -> NDArray[np.int64]:
         """(N,) int64 into ``hierarchy.classes``."""
         return np.asarray(self.hierarchy.parent_indices, dtype=np.int64)[self.subclass_labels]
+
+    @property
+    def positive_votes(self) -> NDArray[np.float64] | None:
+        """(N,) share of the annotators who voted for the positive class; None without votes."""
+        return None if self.table.votes is None else positive_shares(self.table.votes)
+
+    def describe(self) -> dict[str, Any]:
+        """Give names, counts by split, groups, and a summary of the votes."""
+        hierarchy = self.hierarchy
+        counts = {
+            split: np.bincount(self.subclass_labels[getattr(self, split)], minlength=hierarchy.num_subclasses)
+            for split in SPLITS
+        }
+        subclasses = [
+            {"name": name, "class": hierarchy.classes[parent], **{split: int(counts[split][k]) for split in SPLITS}}
+            for k, (name, parent) in enumerate(zip(hierarchy.subclasses, hierarchy.parent_indices, strict=True))
+        ]
+        return {
+            "classes": list(hierarchy.classes),
+            "positive": hierarchy.classes[self.positive],
+            "subclasses": subclasses,
+            "groups": None if self.groups is None else {s: len(set(self.groups[getattr(self, s)])) for s in SPLITS},
+            "votes": self._describe_votes(),
+        }
+
+    def _describe_votes(self) -> dict[str, Any] | None:
+        votes, hierarchy = self.table.votes, self.hierarchy
+        if votes is None:
+            return None
+        names = hierarchy.classes, hierarchy.subclasses
+        return vote_summary(votes, self.class_labels, self.subclass_labels, *names) | {"dropped_ties": self.ties}
+
+    def listing(self) -> list[list[str]]:
+        """Give every sample as text, one row each under a row of column names, for samples.csv."""
+        table, hierarchy = self.table, self.hierarchy
+        split_of = np.full(len(table), "unused", dtype="<U10")
+        for split in SPLITS:
+            split_of[getattr(self, split)] = split
+        columns: dict[str, list[str]] = {
+            "sample": table.names,
+            "class": [hierarchy.classes[label] for label in self.class_labels],
+            "subclass": [hierarchy.subclasses[label] for label in self.subclass_labels],
+            "split": split_of.tolist(),
+        }
+        if table.groups is not None:
+            columns["group"] = table.groups
+        if table.votes is not None:
+            columns["positive_votes"] = [str(count) for count in table.votes.positive]
+            columns["annotators"] = [str(count) for count in table.votes.annotators]
+        if table.weights is not None:
+            columns["weight"] = [str(weight) for weight in table.weights]
+        return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Samples(Rows):
+    """Rows with their pixels, decoded.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        fingerprint: changes when any pixel, label, split, group, vote, weight or name does.
+    """
+
+    images: NDArray[np.uint8]
+    fingerprint: str
 
     @cached_property
     def mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -66,146 +150,153 @@ class Samples:
         return mean.astype(np.float32), std.astype(np.float32)
 
     def describe(self) -> dict[str, Any]:
-        """Give results.json's "data": names, counts by split, fingerprint."""
-        hierarchy = self.hierarchy
-        counts = {
-            split: np.bincount(self.subclass_labels[getattr(self, split)], minlength=hierarchy.num_subclasses)
-            for split in ("train", "validation", "test")
-        }
-        subclasses = [
-            {"name": name, "class": hierarchy.classes[parent], **{split: int(counts[split][k]) for split in counts}}
-            for k, (name, parent) in enumerate(zip(hierarchy.subclasses, hierarchy.parent_indices, strict=True))
-        ]
-        return {
-            "classes": list(hierarchy.classes),
-            "positive": hierarchy.classes[self.positive],
-            "subclasses": subclasses,
-            "image_shape": list(self.images.shape[1:]),
-            "fingerprint": self.fingerprint,
-        }
+        """Give results.json's "data": what the rows are, the images' shape, the fingerprint."""
+        return super().describe() | {"image_shape": list(self.images.shape[1:]), "fingerprint": self.fingerprint}
 
 
-def load_samples(study: Study) -> Samples:
-    """Read a study's data, name its subclasses, and split it.
+def load_samples(study: Study, on_progress: Callable[[int, int], None] | None = None) -> Samples:
+    """Read a study's data, name its subclasses, split it, and decode its pixels.
 
-    The owner's test images stay the test split. The validation split is drawn from the others, stratified by subclass,
-    by a generator of fixed seed: every arm and every seed of every run of a study sees the same split.
+    Every arm and every seed of every run of a study sees the same split.
+
+    Args:
+        study: what to read.
+        on_progress: hears how many of how many images are decoded.
 
     Raises:
-        UserError: data are missing or damaged, do not fit the hierarchy, or are too few.
+        UserError: data are missing or damaged, do not fit the hierarchy, or are too few; the first of all findings.
 
     >>> samples = load_samples(Study())
     >>> samples.images.shape, len(samples.train), len(samples.validation), len(samples.test)
     ((6500, 1, 28, 28), 2400, 600, 3500)
     """
-    # Reading twice the same data in one process (a worker's many jobs) costs once.
-    return _load(study.model_dump_json(include={"data", "hierarchy", "positive"}), _stamps(study.data.root))
-
-
-def _stamps(root: Path | None) -> tuple[tuple[str, int, int], ...]:
-    """Give names, sizes and times of a folder's files: what changes when a file does."""
-    if root is None or not root.is_dir():
-        return ()
-    stats = [(path.name, path.stat()) for path in sorted(root.iterdir()) if path.is_file()]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-
-
-@lru_cache(maxsize=1)
-def _load(content: str, stamps: tuple[tuple[str, int, int], ...]) -> Samples:
-    study = Study.model_validate_json(content)
-    reader, default_hierarchy = READERS[study.data.kind]
-    source = reader(study.data.root)
-    hierarchy = _resolve_hierarchy(default_hierarchy if study.hierarchy is None else study.hierarchy, source)
-    positive = _resolve_positive(study.positive, hierarchy)
-    order = np.array([hierarchy.subclasses.index(name) for name in source.names])
-    labels = order[source.labels].astype(np.int64)
-
-    given = np.flatnonzero(~source.is_test)
-    test = np.flatnonzero(source.is_test)
-    random = np.random.Generator(np.random.Philox(0))
-    # By the owner's labels, not the hierarchy's: regrouping or reordering the subclasses must not move an image.
-    given, _ = _draw(given, source.labels, study.data.train_images or len(given), random)
-    validation, train = _draw(given, source.labels, round(len(given) * study.data.validation), random)
-    _check_enough(labels, {"training": train, "validation": validation, "test": test}, hierarchy, source.where)
-
-    images = _fit(source.images, study.data.size, study.data.channels)
+    findings = Findings()
+    try:
+        rows = resolve_rows(study, findings)
+    except UserError:
+        findings.raise_first()  # what is wrong with rows comes before what follows from it
+        raise
+    findings.raise_first()
+    images = load_pixels(rows.table, study.data, on_progress)
+    votes, weights = rows.table.votes, rows.table.weights
+    optional = [rows.groups, rows.stage, weights, *([votes.positive, votes.annotators] if votes else [])]
     mark = fingerprint(
-        list(images.shape), images.tobytes(), labels.tobytes(), hierarchy.to_dict(), positive,
-        train.tobytes(), validation.tobytes(), test.tobytes(),
+        list(images.shape), images.data.cast("B"), rows.subclass_labels.tobytes(), rows.hierarchy.to_dict(),
+        rows.positive, rows.train.tobytes(), rows.validation.tobytes(), rows.test.tobytes(),
+        *("none" if column is None else column.tobytes() for column in optional),
     )  # fmt: skip
-    return Samples(images, labels, train, validation, test, hierarchy, positive, mark)
+    known = {field.name: getattr(rows, field.name) for field in fields(rows)}
+    return Samples(**known, images=images, fingerprint=mark)
 
 
-def _resolve_hierarchy(given: dict[str, list[str]], source: Source) -> SubclassHierarchy:
-    """Check class by class, where a dictionary of subclasses would silently lose a repeated one."""
-    if len(given) < 2:
-        raise UserError('key "hierarchy"', f"the classes {list(given)}", "at least two, each with its subclasses")
-    parents: dict[str, str] = {}
-    for name, members in given.items():
-        where = f'key "hierarchy.{name}"'
-        if not members:
-            raise UserError(where, "no subclass", "at least one", "Give it one, or remove the class.")
-        for member in members:
-            if member in parents:
-                raise UserError(where, f'"{member}", which "{parents[member]}" has too', "each subclass in one class")
-            if member not in source.names:
-                expected = f"subclasses of {source.where}: {', '.join(source.names)}"
-                raise UserError(where, f'"{member}"', expected, nearest(member, source.names))
-            parents[member] = name
-    left_out = [name for name in source.names if name not in parents]
-    if left_out:
-        found_text = f"{len(parents)} subclasses, without {', '.join(left_out)}"
-        expected = f"all {len(source.names)} subclasses of {source.where}"
-        raise UserError('key "hierarchy"', found_text, expected, "Add each missing one to a class.")
-    return SubclassHierarchy(tuple(given), parents)
+def resolve_rows(study: Study, findings: Findings) -> Rows:
+    """Read the samples table and settle everything but pixels: labels, hierarchy, splits, stages.
+
+    Args:
+        study: what to read.
+        findings: takes what is wrong; rows with an error are left out.
+
+    Raises:
+        UserError: what is wrong leaves nothing to go on with.
+    """
+    table = READERS[study.data.kind](study, findings)
+    if not len(table):
+        findings.raise_first()
+        raise UserError(table.where, "no image", "images")
+    everything = len(table)
+    if table.votes is not None:
+        table, found = _apply_votes(table, table.votes, study)
+    elif "soft-votes" in study.arms:
+        remedy = "Remove it from the arms, or say where the votes stand: votes."
+        raise UserError('key "arms"', '"soft-votes", and no votes', "annotators' votes for this arm", remedy)
+    elif study.hierarchy is not None:
+        found = study.hierarchy
+    else:
+        found = DEFAULT_HIERARCHIES.get(study.data.kind) or found_hierarchy(table, findings)
+    subclasses = table.subclasses or []
+    strata, names = _strata(table, subclasses, study.data.kind)
+    hierarchy = resolve_hierarchy(study.hierarchy or found, names, table.where)
+    numbers = {name: number for number, name in enumerate(hierarchy.subclasses)}
+    splits = make_splits(study.data, strata, table.splits, table.groups, table.where, findings)
+    rows = Rows(
+        table=table,
+        subclass_labels=np.array([numbers[name] for name in subclasses], dtype=np.int64),
+        train=splits.train,
+        validation=splits.validation,
+        test=splits.test,
+        hierarchy=hierarchy,
+        positive=resolve_positive(study.positive, hierarchy),
+        groups=_number_groups(table.groups),
+        ties=everything - len(table),
+    )
+    _check_enough(rows, findings)
+    return replace(rows, stage=_stage(rows, study)) if study.curriculum.active else rows
 
 
-def _resolve_positive(given: str | None, hierarchy: SubclassHierarchy) -> int:
-    if given is None:
-        return hierarchy.num_classes - 1
-    if given not in hierarchy.classes:
-        remedy = nearest(given, hierarchy.classes)
-        raise UserError('key "positive"', f'"{given}"', f"one of {', '.join(hierarchy.classes)}", remedy)
-    return hierarchy.classes.index(given)
+def _apply_votes(table: SampleTable, votes: VoteCounts, study: Study) -> tuple[SampleTable, dict[str, list[str]]]:
+    """Let votes decide class and subclass, and drop the rows that a tie leaves without."""
+    if study.hierarchy is not None:
+        remedy = "Remove it; votes.subclasses says which subclasses there are."
+        raise UserError('key "hierarchy"', "classes, beside votes that decide them", "one of the two", remedy)
+    rule = study.votes or Votes()
+    decided = resolve_votes(votes, rule, VOTE_CLASSES.get(study.data.kind, (rule.classes[0], rule.classes[1])))
+    decided_table = replace(table, subclasses=decided.subclasses)
+    return decided_table.take(np.flatnonzero(decided.kept)), decided.hierarchy
 
 
-def _draw(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], count: int, random: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw ``count`` rows, each subclass in proportion (largest remainders), and give (drawn, left), both sorted."""
-    if count > len(rows):
-        where, expected = 'key "data.train_images"', f"at most {len(rows)}, as many as there are"
-        raise UserError(where, str(count), expected)
-    members = [random.permutation(rows[labels[rows] == label]) for label in np.unique(labels[rows])]
-    take, remainder = np.divmod(np.array([len(group) for group in members]) * count, len(rows))  # exact: integers
-    take[np.argsort(-remainder, kind="stable")[: count - take.sum()]] += 1
-    drawn = np.sort(np.concatenate([group[:n] for group, n in zip(members, take, strict=True)]))
-    return drawn, np.setdiff1d(rows, drawn)
+def _strata(table: SampleTable, subclasses: list[str], kind: str) -> tuple[NDArray[np.int64], list[str]]:
+    """Give (N,) what splits are stratified by, and the subclasses' names.
+
+    Votes where there are any, the owner's subclasses otherwise: regrouping subclasses must not move an image.
+    """
+    if table.votes is not None:
+        counts = np.stack([table.votes.positive, table.votes.annotators], axis=1)
+        return np.unique(counts, axis=0, return_inverse=True)[1].reshape(-1), sorted(set(subclasses))
+    if kind == "fashion-mnist":  # its owner numbers the subclasses
+        order = {name: number for number, name in enumerate(fashion_mnist.NAMES)}
+        return np.array([order[name] for name in subclasses], dtype=np.int64), list(order)
+    return number(subclasses)
 
 
-def _check_enough(
-    labels: NDArray[np.int64], splits: dict[str, NDArray[np.int64]], hierarchy: SubclassHierarchy, where: str
-) -> None:
+def _number_groups(groups: list[str] | None) -> NDArray[np.int64] | None:
+    """Number the groups; each image without one is a group of its own."""
+    if groups is None or not any(groups):
+        return None
+    return number([group or f"\0{row}" for row, group in enumerate(groups)])[0]
+
+
+def _check_enough(rows: Rows, findings: Findings) -> None:
     """Demand every class in every split, and two training images of every subclass."""
-    parents = np.asarray(hierarchy.parent_indices)
-    for split, rows in splits.items():
-        counts = np.bincount(labels[rows], minlength=hierarchy.num_subclasses)
+    hierarchy, parents = rows.hierarchy, np.asarray(rows.hierarchy.parent_indices)
+    for split, members in (("training", rows.train), ("validation", rows.validation), ("test", rows.test)):
+        counts = np.bincount(rows.subclass_labels[members], minlength=hierarchy.num_subclasses)
         by_class = np.bincount(parents, counts, minlength=hierarchy.num_classes)
-        if not by_class.all():
-            missing = hierarchy.classes[int(by_class.argmin())]
+        for missing in np.flatnonzero(by_class == 0):
+            found = f'no {split} image of class "{hierarchy.classes[missing]}"'
             remedy = "A study needs every class in training, validation and test; give more images."
-            raise UserError(where, f'no {split} image of class "{missing}"', "images of every class", remedy)
-        if split == "training" and counts.min() < 2:
-            name = hierarchy.subclasses[int(counts.argmin())]
-            remedy = "Give more images, or merge this subclass with another."
-            raise UserError(where, f'{counts.min()} training image(s) of subclass "{name}"', "at least 2", remedy)
+            findings.error("class missing from a split", rows.table.where, found, "images of every class", remedy)
+        for subclass in np.flatnonzero(counts < 2) if split == "training" else ():
+            if by_class[parents[subclass]]:
+                found = f'{counts[subclass]} training image(s) of subclass "{hierarchy.subclasses[subclass]}"'
+                remedy = "Give more images, or merge this subclass with another."
+                findings.error("subclass too small", rows.table.where, found, "at least 2", remedy)
 
 
-def _fit(images: NDArray[np.uint8], size: int | None, channels: int) -> NDArray[np.uint8]:
-    """Bring (N, 1, H, W) to the study's size (Pillow's antialiased bilinear) and number of channels."""
-    if size is not None and images.shape[-2:] != (size, size):
-        from PIL import Image  # only studies that resize need it
-
-        resized = [Image.fromarray(image[0]).resize((size, size), Image.Resampling.BILINEAR) for image in images]
-        images = np.stack([np.asarray(image) for image in resized])[:, None]
-    return np.repeat(images, channels, axis=1) if channels != images.shape[1] else images
+def _stage(rows: Rows, study: Study) -> NDArray[np.int64]:
+    """Give (N,) the stage of a curriculum in which each training image enters; -1 for the others."""
+    table, by = rows.table, study.curriculum.by
+    votes, column = table.votes, table.difficulty
+    difficulty = column if by == "difficulty" else None if votes is None else 1 - agreement(votes)
+    if difficulty is None:
+        missing = "votes" if by == "agreement" else 'column "difficulty"'
+        remedy = "Turn the curriculum off, or give the other: agreement (votes) or difficulty (a column)."
+        raise UserError('key "curriculum.by"', f'"{by}", and no {missing}', "what orders the images", remedy)
+    stage = np.full(len(table), -1, dtype=np.int64)
+    stage[rows.train] = stages(difficulty[rows.train], study.curriculum.stages)
+    first = set(rows.class_labels[stage == 0].tolist())
+    for number_, name in enumerate(rows.hierarchy.classes):
+        if number_ not in first:
+            found = f'{study.curriculum.stages}, and no image of class "{name}" in the first'
+            remedy = "Use fewer stages, or no curriculum."
+            raise UserError('key "curriculum.stages"', found, "every class in the first stage", remedy)
+    return stage

@@ -1,0 +1,123 @@
+"""The samples table: one row an image, as its owner describes it, before labels are resolved and pixels decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subclass_kd.config import Study
+from subclass_kd.errors import UserError
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """How many annotators looked at each image, and how many voted for the positive class.
+
+    Args:
+        positive: (N,) int64, 0 to ``annotators``.
+        annotators: (N,) int64, at least 1.
+    """
+
+    positive: NDArray[np.int64]
+    annotators: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.positive)
+
+    def __getitem__(self, rows: NDArray[Any]) -> Votes:
+        return Votes(self.positive[rows], self.annotators[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class SampleTable:
+    """Rows of a study's data, in the order of the file or of sorted paths; every column that is there has N rows.
+
+    A reader puts into it what its source says and nothing else; what is wrong goes to Findings, and rows with an error
+    are left out.
+
+    Args:
+        where: the file or folder that messages name.
+        names: one a row, each once: the image's path under ``root`` in POSIX form, or "image 17" of an embedded set.
+        root: the folder that the images lie in; None where ``images`` holds them.
+        images: (N, C, H, W) uint8 of data that come decoded; None where they are files.
+        classes: the class of each row; None where votes or the study's hierarchy decide it.
+        subclasses: the subclass of each row, unique over the classes; None where votes decide it or nothing is known.
+        votes: annotators' votes.
+        splits: "train", "validation" or "test" of each row; None where splits are to be made.
+        groups: the patient or slide of each row, "" for an image that belongs to none; None where nothing is known.
+        weights: (N,) float64, >= 0 and finite: how much each counts in training.
+        difficulty: (N,) float64, finite: larger is harder; for a curriculum.
+        rows: (N,) int64: the row of the file that each came from, counted as a spreadsheet does; None for folders.
+    """
+
+    where: str
+    names: list[str]
+    root: Path | None = None
+    images: NDArray[np.uint8] | None = None
+    classes: list[str] | None = None
+    subclasses: list[str] | None = None
+    votes: Votes | None = None
+    splits: list[str] | None = None
+    groups: list[str] | None = None
+    weights: NDArray[np.float64] | None = None
+    difficulty: NDArray[np.float64] | None = None
+    rows: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def place(self, row: int) -> str:
+        """Say where a row stands, for a message: ``labels.csv, row 812`` or the image's own path."""
+        if self.rows is not None:
+            return f"{self.where}, row {self.rows[row]}"
+        return str(self.root / self.names[row]) if self.root is not None else f"{self.where}, {self.names[row]}"
+
+    def take(self, rows: NDArray[np.int64]) -> SampleTable:
+        """Give the table of some rows, in the order given."""
+
+        def taken(column: Any) -> Any:
+            if isinstance(column, list):
+                return [column[row] for row in rows.tolist()]
+            return column[rows] if isinstance(column, np.ndarray | Votes) else column
+
+        return SampleTable(**{field.name: taken(getattr(self, field.name)) for field in fields(self)})
+
+
+def number(values: list[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Number values in the order of their sorted names.
+
+    >>> codes, names = number(["virus", "bacteria", "virus"])
+    >>> codes.tolist(), names
+    ([1, 0, 1], ['bacteria', 'virus'])
+    """
+    names = sorted(set(values))
+    codes = {name: code for code, name in enumerate(names)}
+    return np.array([codes[value] for value in values], dtype=np.int64), names
+
+
+def refuse_keys(study: Study, *keys: str) -> None:
+    """Refuse keys that this kind of data would pass over in silence.
+
+    Args:
+        study: as the user wrote it.
+        keys: of ``data``, or "votes".
+
+    Raises:
+        UserError: one of them is set.
+    """
+    for key in keys:
+        value = study.votes if key == "votes" else getattr(study.data, key)
+        if value:
+            name = key if key == "votes" else f"data.{key}"
+            found = f"a value, with data.kind: {study.data.kind}"
+            raise UserError(f'key "{name}"', found, "no such key for this kind", "Remove it.")

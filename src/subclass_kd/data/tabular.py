@@ -1,0 +1,229 @@
+"""A table of the user's own, one row an image, to a samples table; all that is wrong is named by row and column."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subclass_kd import config
+from subclass_kd.config import Study
+from subclass_kd.data import cell_rules
+from subclass_kd.data.cell_rules import CellError, check_parents, judge, look_alikes
+from subclass_kd.data.cells import Sheet, read_columns, read_header
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.paths import check_paths, check_root, quoted, relative_names
+from subclass_kd.data.table import SampleTable, Votes
+from subclass_kd.data.vote_columns import check_majority, read_votes, vote_columns
+from subclass_kd.errors import UserError, nearest
+
+T = TypeVar("T")
+
+
+def read(study: Study, findings: Findings) -> SampleTable:
+    """Read the table that a study's ``data.table`` names: CSV, TSV, Parquet or Excel.
+
+    Args:
+        study: ``data.table``, ``data.root`` (the table's folder if not given), ``data.columns``, ``votes``.
+        findings: takes what is wrong with rows, which are left out.
+
+    Raises:
+        UserError: the table cannot be read, or lacks a column that the study needs.
+    """
+    data = study.data
+    if data.pattern:
+        raise UserError('key "data.pattern"', "a pattern, and kind: table", "columns instead", "Remove it.")
+    if data.table is None:
+        raise UserError('key "data.table"', "nothing", "a CSV, TSV, Parquet or Excel file", "Give its path.")
+    root = check_root(data.table.parent if data.root is None else data.root)
+    has_hierarchy = study.hierarchy is not None
+    return read_table(data.table, root, data.columns, study.votes, findings, has_hierarchy=has_hierarchy)
+
+
+def read_table(
+    path: Path,
+    root: Path,
+    columns: Mapping[config.ColumnName, str],
+    votes: config.Votes | None,
+    findings: Findings,
+    *,
+    has_hierarchy: bool = False,
+    folder: str = "",
+) -> SampleTable:
+    """Read a table whose columns are known.
+
+    Args:
+        path: the table file.
+        root: the folder that all images lie in.
+        columns: path, class, subclass and so on -> the column's name; one of that very name needs no entry.
+        votes: where the votes stand, if they decide class and subclass.
+        findings: takes what is wrong with rows, which are left out.
+        has_hierarchy: whether subclasses alone are enough.
+        folder: a folder in ``root`` that the paths of the table start at.
+
+    Raises:
+        UserError: the table cannot be read, or lacks a column that is needed.
+    """
+    header = read_header(path)
+    chosen = _choose(columns, header, path)
+    voted = {} if votes is None else vote_columns(votes)
+    for name, key in voted.items():
+        _demand(name, key, header, path)
+    _demand_labels(chosen, votes is not None, has_hierarchy, path)
+    sheet = read_columns(path, [*chosen.values(), *voted], findings)
+
+    # Labels before paths: in rows whose file is missing, too, they are held against each other.
+    labels = [chosen[key] for key in ("class", "subclass") if key in chosen]
+    for name in dict.fromkeys(labels):
+        _warn_of_look_alikes(sheet, name)
+    classes = _column(sheet, chosen, "class", cell_rules.label, "")
+    subclasses = _column(sheet, chosen, "subclass", cell_rules.label, "")
+    counts = None
+    if votes is not None:
+        counts = _count_votes(sheet, votes, chosen)
+        classes = subclasses = None
+    elif subclasses is None:
+        subclasses = classes
+    elif classes is not None:
+        check_parents(classes, subclasses, sheet.good, partial(sheet.place, column=chosen["class"]), findings)
+    splits = _column(sheet, chosen, "split", cell_rules.split, "")
+    groups = _column(sheet, chosen, "group", cell_rules.group, "")
+    weights = _numbers(sheet, chosen, "weight", cell_rules.weight)
+    difficulty = _numbers(sheet, chosen, "difficulty", cell_rules.difficulty)
+    if weights is not None and len(weights) and not weights.any():
+        where = f"{path}, column {quoted(chosen['weight'])}"
+        findings.error("weight", where, "only weights of 0", "a weight above 0 in some row")
+        weights = None
+    names = _names(sheet, chosen["path"], root, folder)
+    _check_repeats(sheet, chosen["path"], names, [*labels, *voted])
+    table = SampleTable(
+        where=str(path),
+        names=names,
+        root=root,
+        classes=classes,
+        subclasses=subclasses,
+        votes=counts,
+        splits=splits,
+        groups=groups if groups and any(groups) else None,
+        weights=weights,
+        difficulty=difficulty,
+        rows=sheet.rows,
+    )
+    return table if sheet.good.all() else table.take(np.flatnonzero(sheet.good))
+
+
+def _choose(columns: Mapping[config.ColumnName, str], header: list[str], path: Path) -> dict[str, str]:
+    """Give key -> column: as the study says, else the column of the key's own name."""
+    for key, name in columns.items():
+        _demand(name, f"data.columns.{key}", header, path)
+    keys = typing.get_args(config.ColumnName)
+    chosen = {key: columns.get(key, key) for key in keys if key in columns or key in header}
+    if "path" not in chosen:
+        remedy = 'Name the column with the paths in key "data.columns": {path: NAME}.'
+        if len(header) == 1 and any(mark in header[0] for mark in ";,\t"):
+            remedy = "Separate cells by commas in .csv and by tabs in .tsv and .txt."
+        raise UserError(f"{path}, row 1", f'no column "path" in {_listed(header)}', "a column of paths", remedy)
+    return chosen
+
+
+def _demand(name: str, key: str, header: list[str], path: Path) -> None:
+    if not name:
+        raise UserError(f'key "{key}"', '""', f"a column with a name: {_listed(header)}", "Name it in the table.")
+    if name not in header:
+        found = f"{quoted(name)}, which is no column of {path}"
+        raise UserError(f'key "{key}"', found, f"one of {_listed(header)}", nearest(name, header))
+
+
+def _demand_labels(chosen: dict[str, str], has_votes: bool, has_hierarchy: bool, path: Path) -> None:
+    if has_votes or "class" in chosen or ("subclass" in chosen and has_hierarchy):
+        return
+    if "subclass" in chosen:
+        remedy = "Or name the column with the class: data.columns.class."
+        raise UserError('key "hierarchy"', f"none, and no class in {path}", "class: [subclasses]", remedy)
+    remedy = 'Name them in key "data.columns": {class: NAME, subclass: NAME}.'
+    raise UserError(f"{path}, row 1", "no column of classes, subclasses or votes", "one of them", remedy)
+
+
+def _listed(names: list[str]) -> str:
+    listed = [quoted(name) for name in names if name]
+    return ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
+
+
+def _column(sheet: Sheet, chosen: dict[str, str], key: str, rule: Callable[[str], T], instead: T) -> list[T] | None:
+    if key not in chosen:
+        return None
+    return judge(sheet.columns[chosen[key]], rule, instead, partial(sheet.refuse, chosen[key]))
+
+
+def _numbers(
+    sheet: Sheet, chosen: dict[str, str], key: str, rule: Callable[[str], float]
+) -> NDArray[np.float64] | None:
+    """Judge a column of numbers, (N,); 1 where the cell is refused."""
+    if key not in chosen:
+        return None
+    cells = sheet.columns[chosen[key]]
+    try:
+        # Numbers hardly repeat: to judge each distinct one, as of labels, would take longer than all the rest.
+        array = np.array([*map(float, cells)], dtype=np.float64)
+        for extreme in (array.min(initial=1.0), array.max(initial=1.0)):  # NaN if there is one
+            rule(repr(float(extreme)))
+        all_fit = "_" not in "".join(cells)  # float() takes 1_000
+    except ValueError:
+        all_fit = False
+    return array if all_fit else np.array(judge(cells, rule, 1.0, partial(sheet.refuse, chosen[key])), dtype=np.float64)
+
+
+def _count_votes(sheet: Sheet, votes: config.Votes, chosen: dict[str, str]) -> Votes:
+    counts = read_votes(sheet, votes)
+    if "class" in chosen:
+        check_majority(sheet, chosen["class"], counts, votes.classes)
+    if "subclass" in chosen:
+        where = f"{sheet.where}, column {quoted(chosen['subclass'])}"
+        sheet.findings.warning("unused column", where, "subclasses, beside votes", "votes to decide the subclass")
+    return counts
+
+
+def _names(sheet: Sheet, column: str, root: Path, folder: str) -> list[str]:
+    """Give the paths under ``root``; rows without one, or without a file there, are marked."""
+    cells = sheet.columns[column]
+    given = np.array([bool(cell.strip()) for cell in cells], dtype=bool)
+    for row in np.flatnonzero(~given).tolist():
+        sheet.refuse(column, row, CellError("empty path", "an empty cell", "the path of an image"))
+    start = f"{folder}/" if folder else ""
+    names = relative_names(root, [start + cell for cell in cells])
+    asked = np.flatnonzero(given)
+    rows = asked.tolist()
+    there = check_paths(root, [names[row] for row in rows], lambda k: sheet.place(rows[k], column), sheet.findings)
+    sheet.good[asked[~there]] = False
+    return names
+
+
+def _check_repeats(sheet: Sheet, column: str, names: list[str], labels: list[str]) -> None:
+    """Refuse a path that stands in an earlier row too."""
+    if len(set(names)) == len(names):
+        return
+    first: dict[str, int] = {}
+    for row, name in enumerate(names):
+        earlier = first.setdefault(name, row)
+        if earlier == row or not sheet.columns[column][row].strip():
+            continue
+        found = f"{quoted(name)}, which row {sheet.rows[earlier]} lists"
+        if all(sheet.columns[label][row] == sheet.columns[label][earlier] for label in labels):
+            why = CellError("listed twice", f"{found} too", "each image once", "Remove one of the rows.")
+        else:
+            remedy = "Find out which row is right."
+            why = CellError("listed with other labels", f"{found} with other labels", "each image once", remedy)
+        sheet.refuse(column, row, why)
+
+
+def _warn_of_look_alikes(sheet: Sheet, column: str) -> None:
+    cells = sheet.columns[column]
+    for labels in look_alikes(cell for cell in set(cells) if cell):
+        found = " and ".join(f"{quoted(name)} (row {sheet.rows[cells.index(name)]})" for name in labels)
+        where = f"{sheet.where}, column {quoted(column)}"
+        sheet.findings.warning("labels alike", where, found, "one spelling, if they mean one thing")
