@@ -1,0 +1,168 @@
+"""What some data are: a folder of images, MHIST, or a table; and where in them label, patient and split stand."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from subclass_kd.data import folder
+from subclass_kd.data.cells import SUFFIXES, read_columns, read_header
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.images import EXTENSIONS
+from subclass_kd.data.paths import shown
+from subclass_kd.data.table import SPLIT_NAMES
+from subclass_kd.errors import UserError
+from subclass_kd.file_names import find_patterns
+from subclass_kd.study_file import make_study
+
+MHIST_TABLE = "annotations.csv"
+MHIST_COLUMN = "Number of Annotators who Selected SSA (Out of 7)"
+LOOKED_AT = 200  # rows of a table whose images are looked for
+# What a column may be called, the likeliest first; in lower case, letters and digits only.
+COLUMNS = {
+    "path": ("path", "filepath", "imagepath", "file", "filename", "image", "imagename", "imagefile", "imageid", "img"),
+    "class": ("class", "label", "target", "diagnosis", "dx", "classname", "category"),
+    "subclass": ("subclass", "subtype", "grade", "subclassname", "subcategory"),
+    "split": ("split", "partition", "set", "subset", "fold"),
+    "group": (
+        "group", "patient", "patientid", "slide", "slideid", "case", "caseid", "subject", "subjectid",
+        "lesion", "lesionid",
+    ),
+    "weight": ("weight", "sampleweight"),
+    "difficulty": ("difficulty",),
+}  # fmt: skip
+VOTES, ANNOTATORS = ("votes", "positivevotes"), ("annotators", "numannotators", "raters", "readers")
+
+
+@dataclass
+class Found:
+    """What `skd init` has found.
+
+    Args:
+        content: a study's sections "data" and, with votes, "votes".
+        notes: sentences for the study's comments, by key of "data"; "" for those of the study as a whole.
+    """
+
+    content: dict[str, Any]
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, key: str, text: str) -> None:
+        """Add a sentence."""
+        self.notes.setdefault(key, []).append(one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Make one line of text that may hold names with line breaks."""
+    return " ".join(text.split())
+
+
+def look(path: Path) -> Found:
+    """Tell what kind of data lie at a path.
+
+    Args:
+        path: a folder of images, MHIST's folder, or a table.
+
+    Raises:
+        UserError: nothing is there, or nothing that a study can be made of.
+    """
+    where = shown(str(path))
+    if path.is_dir():
+        if _is_mhist(path):
+            return Found({"data": {"kind": "mhist", "root": path.as_posix()}})
+        return _look_at_folder(path)
+    if not path.exists():
+        raise UserError(where, "no such file or folder", "a folder of images, or a table", "Check the path.")
+    if path.suffix.lower() in SUFFIXES:
+        return _look_at_table(path)
+    found = f"a file in {shown(path.suffix)}" if path.suffix else "a file name without a suffix"
+    remedy = "Give the folder it lies in." if path.suffix.lower() in EXTENSIONS else ""
+    raise UserError(where, found, f"a folder of images, or a table in {', '.join(SUFFIXES)}", remedy)
+
+
+def _is_mhist(path: Path) -> bool:
+    if not ((path / MHIST_TABLE).is_file() and (path / "images").is_dir()):
+        return False
+    try:
+        return MHIST_COLUMN in read_header(path / MHIST_TABLE)
+    except UserError:  # some other file of this name
+        return False
+
+
+def _look_at_folder(path: Path) -> Found:
+    data: dict[str, Any] = {"kind": "folder", "root": path.as_posix()}
+    found = Found({"data": data})
+    table = folder.read(make_study({"data": data}), Findings())
+    classes = table.classes or []
+    own = table.subclasses is not None and table.subclasses != classes
+    levels = ["split"] * (table.splits is not None) + ["class"] + ["subclass"] * own
+    found.note("kind", f"{'/'.join(levels)}/image")
+    patterns = find_patterns(table.names, classes, table.splits, find_subclasses=not own)
+    if patterns.expressions:
+        data["pattern"] = patterns.expressions
+    for note in patterns.notes:
+        found.note("pattern", note)
+    return found
+
+
+def _look_at_table(path: Path) -> Found:
+    header = [name for name in read_header(path) if name]
+    columns = {key: name for key, choices in COLUMNS.items() if (name := _find(header, choices))}
+    listed = ", ".join(f'"{shown(name)}"' for name in header[:20])
+    if "path" not in columns:
+        remedy = "Rename one, or write the study by hand: data.columns."
+        raise UserError(shown(str(path)), f"the columns {listed}", "one of image paths, such as path or image", remedy)
+    found = Found({"data": {"kind": "table", "table": path.as_posix()}})
+    cells = read_columns(path, list(dict.fromkeys(columns.values())), Findings()).columns
+    splits = {cell.strip().lower() for cell in cells[columns["split"]]} if "split" in columns else set()
+    if not splits <= set(SPLIT_NAMES):
+        text = f'Column "{columns.pop("split")}" is not used as split: it has other values than train and test.'
+        found.note("columns", text)
+    _find_votes(found, header, columns, listed, path)
+    root = _find_root(path, cells[columns["path"]])
+    if root is None:
+        root = path.parent
+        found.note(
+            "root", f'No image was found for "{cells[columns["path"]][0]}"; name the folder that paths start at.'
+        )
+    found.content["data"] |= {"root": root.as_posix(), "columns": columns}
+    found.note("columns", f"The table has {listed}.")
+    return found
+
+
+def _find_votes(found: Found, header: list[str], columns: dict[str, str], listed: str, path: Path) -> None:
+    """Use votes where nothing else gives a class, and they are called so; else point at what may be some."""
+    votes, annotators = _find(header, VOTES), _find(header, ANNOTATORS)
+    maybe = [name for name in header if re.search("vote|annotator|rater|reader|selected", name, re.IGNORECASE)]
+    if "class" not in columns:
+        if not (votes and annotators):
+            hint = f" Votes may be in {maybe[0]!r}: see key votes." if maybe else ""
+            remedy = f"Rename one, or write the study by hand: data.columns.{hint}"
+            raise UserError(shown(str(path)), f"the columns {listed}", "one of classes, such as class or label", remedy)
+        found.content["votes"] = {"column": votes, "annotators": annotators}
+        columns.pop("subclass", None)
+    elif maybe:
+        names = ", ".join(f'"{name}"' for name in maybe[:5])
+        found.note("", f"Column(s) {names} may be annotators' votes; key votes makes subclasses of them.")
+
+
+def _find(header: Iterable[str], choices: tuple[str, ...]) -> str | None:
+    """Give the column whose name is the likeliest of some choices."""
+    plain = {re.sub(r"[\W_]", "", name.lower()): name for name in header}
+    return next((plain[choice] for choice in choices if choice in plain), None)
+
+
+def _find_root(path: Path, cells: list[str]) -> Path | None:
+    """Find the folder that most of a table's paths start at: the table's own, or one in it."""
+    names = [PureWindowsPath(cell).as_posix() for cell in cells[:LOOKED_AT] if cell]
+    try:
+        inside = sorted(entry.name for entry in os.scandir(path.parent or ".") if entry.is_dir())
+    except OSError:
+        inside = []
+    folders = [path.parent, *(path.parent / name for name in inside)]
+    found = {root: sum((root / name).is_file() for name in names) for root in folders}
+    best = max(folders, key=lambda root: found[root])  # the first of equals
+    return best if found[best] else None
