@@ -69,6 +69,16 @@ def test_the_demos_recipe_is_tabled_as_it_was_measured(monkeypatch):
         assert recipe.table_row(name, row) in page
 
 
+def test_the_curriculums_effect_is_tabled_as_it_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS.parent))
+    benchmark = importlib.import_module("benchmarks.curriculum")
+    measured = json.loads((DOCS / "curriculum.json").read_text())
+    page = (DOCS / "data.md").read_text("utf-8").splitlines()
+    assert len(measured["comparisons"]) == 8
+    for row in measured["comparisons"]:
+        assert benchmark.table_row(row, measured["f1"]) in page
+
+
 def test_every_study_that_is_shown_is_a_study():
     root = DOCS.parent
     pages = [root / "README.md", *DOCS.glob("*.md")]
