@@ -117,8 +117,12 @@ def test_other_files_are_counted_by_suffix_in_one_warning(tmp_path):
 
 @pytest.mark.parametrize(
     ("stray", "found"),
-    [("x.png", "an image right in the root"), ("s/x.png", "an image 1 folder deep"), ("w/h/d/x.png", "an image 3 folders deep")],
-)  # fmt: skip
+    [
+        ("x.png", "an image right in the root"),
+        ("s/x.png", "an image 1 folder deep"),
+        ("w/h/d/x.png", "an image 3 folders deep"),
+    ],
+)
 def test_a_file_at_another_depth_is_an_error_that_names_it(tmp_path, stray, found):
     table, findings = load(make(tmp_path, "s/v/1.png", "s/v/2.png", "w/h/1.png", stray))
     assert table.names == ["s/v/1.png", "s/v/2.png", "w/h/1.png"]
@@ -154,6 +158,15 @@ def test_a_link_to_a_folder_inside_is_refused_and_never_walked(tmp_path, target)
     assert (error.kind, error.where) == ("link to a folder", str(tmp_path / "a/link"))
 
 
+def test_a_link_to_itself_is_an_error_of_that_file_alone(tmp_path):
+    make(tmp_path, "a/1.png", "b/2.png", "b/3.png")
+    (tmp_path / "b/0.png").symlink_to("0.png")
+    (tmp_path / "b/nowhere.png").symlink_to("gone.png")
+    table, findings = load(tmp_path)
+    assert table.names == ["a/1.png", "b/2.png", "b/3.png"]
+    assert findings.counts == {("error", "unreadable file"): 1, ("error", "missing file"): 1}
+
+
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     make(tmp_path, "a/1.png", "b/2.png", "c/3.png")
     scandir = __import__("os").scandir
@@ -175,10 +188,8 @@ def test_a_name_that_is_not_utf8_is_an_error_that_can_be_printed(tmp_path):
     make(tmp_path, "a/1.png", "b/2.png", "b/3\udcff.png", "b/4\n.png")
     table, findings = load(tmp_path)
     assert table.names == ["a/1.png", "b/2.png"]
-    assert [finding.where for finding in findings.kept] == [str(tmp_path / "b/3\\udcff.png"), str(tmp_path / "b/4\\n.png")][::-1] \
-        or sorted(finding.where for finding in findings.kept) == sorted([str(tmp_path / "b/3\\udcff.png"), str(tmp_path / "b/4\\n.png")])
-    for finding in findings.kept:
-        f"{finding.where}{finding.found}".encode()
+    assert [finding.where for finding in findings.kept] == [f"{tmp_path}/b/3\\udcff.png", f"{tmp_path}/b/4\\n.png"]
+    assert [finding.found for finding in findings.kept] == ['"b/3\\udcff.png"', '"b/4\\n.png"']
 
 
 # What is wrong with labels
@@ -188,7 +199,7 @@ def test_a_name_that_is_not_utf8_is_an_error_that_can_be_printed(tmp_path):
 def test_classes_that_look_alike_are_an_error_and_taken_for_one(tmp_path, first, second):
     root = make(tmp_path, f"train/{first}/1.png", f"train/{first}/2.png", f"test/{second}/3.png", "train/sick/4.png")
     table, findings = load(root)
-    assert table.classes == [first, "sick", first, first] or sorted(table.classes) == sorted(["sick", first, first, first])
+    assert Counter(table.classes) == {first: 3, "sick": 1}
     (error,) = findings.kept
     assert (error.severity, error.kind) == ("error", "labels alike")
     assert f'"{first}" (2 images)' in error.found
@@ -199,7 +210,7 @@ def test_classes_that_look_alike_are_an_error_and_taken_for_one(tmp_path, first,
     ("name", "kind"),
     [
         (" sick", "blanks around label"), ("sick ", "blanks around label"), ("=cmd()", "label a spreadsheet would run"),
-        ("x" * 101, "long label"), ("#N/A".replace("/", "") + "\n", "characters in label"),
+        ("x" * 101, "long label"), ("two\nlines", "characters in label"),
     ],
 )  # fmt: skip
 def test_a_folder_s_name_that_is_no_label_is_told_once(tmp_path, name, kind):
@@ -292,7 +303,7 @@ def test_named_groups_go_before_folders_and_an_empty_one_does_not(tmp_path):
 
 
 def test_the_first_pattern_that_matches_counts(tmp_path):
-    table, findings = load(make(tmp_path, "a/p1.png", "b/q2.png"), r"(?P<group>p)", r"(?P<group>\d)")
+    table, findings = load(make(tmp_path, "a/p1.png", "b/q2.png"), r"^(?P<group>p)", r"(?P<group>\d)")
     assert table.groups == ["p", "2"]
     assert not findings.kept
 
@@ -333,7 +344,9 @@ def test_a_split_that_only_some_names_give_is_an_error_of_the_others(tmp_path):
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_examples(tmp_path):
-    _, findings = load(make(tmp_path, "a/p1.png", "a/p2.png", "b/p3.png", "b/p4.png"), r"(?P<group>p\d)", "x(?P<class>.)y")
+    _, findings = load(
+        make(tmp_path, "a/p1.png", "a/p2.png", "b/p3.png", "b/p4.png"), r"(?P<group>p\d)", "x(?P<class>.)y"
+    )
     (error,) = findings.kept
     assert (error.severity, error.where) == ("error", 'key "data.pattern"')
     assert error.found == '"x(?P<class>.)y", which matches no file name'
@@ -346,14 +359,12 @@ def test_a_pattern_behind_one_that_takes_all_its_names_is_an_error(tmp_path):
 
 
 def test_images_of_a_class_without_the_subclass_that_others_have_are_a_warning(tmp_path):
-    root = make(tmp_path, "sick/1_viral.png", "sick/2_Viral.png", "sick/3_virl.png", "well/4.png")
-    table, findings = load(root, r"_(?P<subclass>[Vv]iral)")
-    assert len(table) == 4
-    (warning,) = [finding for finding in findings.kept if finding.severity == "warning"]
-    assert (warning.kind, warning.where) == ("no subclass", str(root / "sick/3_virl.png"))
-    assert "1 of its 3 images" in warning.found
-    assert findings.counts["error", "labels alike"] == 1
-    assert Counter(table.subclasses) == {"viral": 2, "sick": 1, "well": 1} or table.subclasses.count("Viral") == 2
+    root = make(tmp_path, "sick/1_viral.png", "sick/2_viral.png", "sick/3_virl.png", "well/4.png")
+    table, findings = load(root, r"_(?P<subclass>viral)")
+    assert table.subclasses == ["viral", "viral", "sick", "well"]
+    (warning,) = findings.kept
+    assert (warning.severity, warning.kind, warning.where) == ("warning", "no subclass", str(root / "sick/3_virl.png"))
+    assert warning.found == 'no subclass of class "sick", as of 1 of its 3 images'
 
 
 def test_folders_are_subclasses_where_the_study_has_a_hierarchy(tmp_path):
@@ -381,12 +392,12 @@ def test_the_chest_x_rays_as_their_owners_ship_them():
     assert all(len(splits) == 1 for splits in sides.values())
 
 
-def test_ten_thousand_files_take_seconds(tmp_path):
+def test_thousands_of_files_take_less_than_a_second(tmp_path):
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
-        for i in range(5000):
+        for i in range(1000):
             (tmp_path / label / f"p{i // 3}_{i}.png").write_bytes(b"x")
     start = time.process_time()
     table, _ = load(tmp_path, r"(?P<group>p\d+)_")
-    assert len(table) == 10_000
-    assert time.process_time() - start < 3
+    assert len(table) == 2_000
+    assert time.process_time() - start < 1

@@ -109,7 +109,7 @@ def check(
     if source.suffix in (".yaml", ".yml"):
         study = load_study(source, set_ or ())
     else:
-        study = parse_study(init(source), set_ or (), f"the study of {source}")
+        study = parse_study(init(source, measure=False), set_ or (), f"the study of {source}")
     with RunProgress(Console(stderr=True)) as progress:
         report = check_study(study, progress.decoding)
     if as_json:

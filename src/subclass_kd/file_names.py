@@ -74,7 +74,8 @@ def find_patterns(
         place = word.place if word and word.shape == shape else None
         rows = names.rows(shape)
         own = [row for row in rows if classes[row] == name]
-        known = [re.compile(text) for text in found]
+        # A pattern of another class may match these names and say nothing of their subclass.
+        known = [re.compile(text) for text in found if place is None or "(?P<subclass>" in text]
         matched = all(any(pattern.match(_stem(names, row)) for pattern in known) for row in own)
         if matched or (place is None and span is None):
             continue

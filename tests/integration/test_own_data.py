@@ -151,7 +151,6 @@ def test_a_folder_becomes_a_study_that_runs_as_it_is(folder, tmp_path):
 
 
 def test_check_takes_data_as_well_as_a_study_and_exits_2_on_errors(folder, tmp_path):
-    assert skd("check", folder, cwd=tmp_path).returncode == 0
     copy = tmp_path / "copy"
     for path in folder.rglob("*.png"):
         target = copy / path.relative_to(folder)

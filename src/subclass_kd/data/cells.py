@@ -122,13 +122,13 @@ def cell_text(value: Any) -> str:
 @contextmanager
 def _open(path: Path, names: list[str] | None) -> Iterator[Iterator[Row]]:
     """Give the rows of a table, header first; of Parquet, only the named columns, or the header alone."""
-    _check_file(path)
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        rows = _parquet_rows(path, names)
-    else:
-        rows = _excel_rows(path) if suffix == ".xlsx" else _text_rows(path, DELIMITERS[suffix])
     try:
+        _check_file(path)
+        suffix = path.suffix.lower()
+        if suffix == ".parquet":
+            rows = _parquet_rows(path, names)
+        else:
+            rows = _excel_rows(path) if suffix == ".xlsx" else _text_rows(path, DELIMITERS[suffix])
         with closing(rows), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns of styles and lists of choices, of no interest here
             yield rows

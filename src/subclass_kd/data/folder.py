@@ -69,7 +69,7 @@ def _walk(root: Path, findings: Findings) -> list[str]:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(f"{name}/")
-                    elif entry.is_symlink() and entry.is_dir():
+                    elif entry.is_symlink() and os.path.isdir(root / name):
                         _refuse_link(root, name, findings)
                     elif suffix in EXTENSIONS:
                         names.append(name)

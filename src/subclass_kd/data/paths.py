@@ -61,8 +61,8 @@ def check_root(root: Path | None) -> Path:
     """
     if root is None:
         raise UserError('key "data.root"', "nothing", "the folder of the images", 'Give it: "data: {root: FOLDER}".')
-    if not root.is_dir():
-        found = f"{quoted(str(root))}, a file" if root.exists() else f"no folder {quoted(str(root))}"
+    if not os.path.isdir(root):  # unlike Path.is_dir, it raises no error of permission
+        found = f"{quoted(str(root))}, a file" if os.path.exists(root) else f"no folder {quoted(str(root))}"
         raise UserError('key "data.root"', found, "the folder of the images", "Correct the path.")
     return root
 
