@@ -212,6 +212,12 @@ def test_a_number_with_a_fifth_of_the_files_is_a_site_and_not_a_patient():
     assert match["group"] == "site2_p017"
 
 
+def test_a_pattern_of_one_class_hides_no_subclass_of_another():
+    names = [f"well/p{k // 3}_plain_{k}.png" for k in range(90)]
+    names += [f"sick/p{k // 3}_{('mild', 'severe')[k % 2]}_{k}.png" for k in range(60)]
+    assert find(names).expressions == [r"^(?P<group>p\d+)_(?P<subclass>mild|severe)", r"^(?P<group>p\d+)"]
+
+
 def test_patients_on_both_sides_of_the_given_split_are_told():
     names = [f"{split}/a/p{k // 3}_{k}.png" for split in ("train", "test") for k in range(60)]
     found = find(names, split=True)

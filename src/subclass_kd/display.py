@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -140,8 +141,19 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
         console.print(Text(f"{caution}\n", style="yellow"))
     if results["label_bits"]:
         console.print(_bits_table(results["label_bits"]))
+    if (warnings := _warnings_about_data(out)) is not None:
+        console.print(Text(warnings, style="yellow"))
     console.print(f"Files: {out}/results.json", soft_wrap=True, highlight=False, markup=False)
     console.print("       and beside it study.json, teachers/, targets/, students/, predictions/", highlight=False)
+
+
+def _warnings_about_data(out: Path) -> str | None:
+    try:
+        warnings = json.loads((out / "check.json").read_text("utf-8"))["warnings"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    text = f"{warnings:,} warning{'s' * (warnings > 1)} about the data: check.json, or skd check.\n"
+    return text if warnings else None
 
 
 def _groups(groups: Mapping[str, int] | None) -> str:

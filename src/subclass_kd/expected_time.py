@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 from subclass_kd.config import Network, Study
-from subclass_kd.engine import MOST_AUTOMATIC_WORKERS, count_cores
+from subclass_kd.cores import count_cores
+from subclass_kd.engine import MOST_AUTOMATIC_WORKERS
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.plan import plan
 
 IMAGES = 256  # that the networks are timed on
-STARTING = 10.0  # seconds in which the processes load torch
+STARTING = 15.0  # seconds in which the processes load torch
 
 
 def expected_seconds(

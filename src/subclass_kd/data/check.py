@@ -42,11 +42,18 @@ def check_study(study: Study, on_progress: Callable[[int, int], None] | None = N
         if not any((kept.where, kept.found) == (error.where, error.found) for kept in findings.kept):
             findings.add(error, "study")
     else:
-        check_rows(rows, findings)
-        found = scan(rows.table, study.data, on_progress)
-        check_pixels(rows, found, study.data, findings)
-        data = summary(rows, found)
+        data = check_samples(rows, study, findings, on_progress)
     return findings.as_dict() | {"data": data}
+
+
+def check_samples(
+    rows: Rows, study: Study, findings: Findings, on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Find what is wrong with rows that are settled, and with their pixels; give "data" of :func:`check_study`."""
+    check_rows(rows, findings)
+    found = scan(rows.table, study.data, on_progress)
+    check_pixels(rows, found, study.data, findings)
+    return summary(rows, found)
 
 
 def check_rows(rows: Rows, findings: Findings) -> None:

@@ -246,5 +246,4 @@ def _warn_of_missing(
         if count < images[name]:
             row = next(row for row, subclass in enumerate(subclasses) if not subclass and classes[row] == name)
             found = f"no subclass of class {quoted(name)}, as of {count} of its {images[name]} images"
-            expected = f"a subclass of each; they are taken for a subclass {quoted(name)}"
-            findings.warning("no subclass", place(row), found, expected)
+            findings.warning("no subclass", place(row), found, f"one; {quoted(name)} is taken for it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subclass_kd.config import Data
+from subclass_kd.cores import count_cores
 from subclass_kd.data import duplicates
 from subclass_kd.data.images import read_header, read_image
 from subclass_kd.data.table import SampleTable
@@ -96,7 +96,7 @@ def scan(table: SampleTable, data: Data, on_progress: Callable[[int, int], None]
         on_progress: called in this thread with (done, N).
     """
     looks: list[Look | UserError] = []
-    with ThreadPoolExecutor(_count_cores()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(table), CHUNK):
             rows = range(start, min(start + CHUNK, len(table)))
             for look in pool.map(lambda row: _look(table, data, row), rows):
@@ -146,7 +146,3 @@ def describe(image: NDArray[np.uint8], bits: int) -> Look:
         largest=int(pixels.max()),
         coloured=coloured,
     )
-
-
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
