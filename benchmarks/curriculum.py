@@ -22,7 +22,8 @@ from benchmarks.machine import describe_machine
 from subclass_kd import store
 from subclass_kd.comparison import compare
 from subclass_kd.config import Study
-from subclass_kd.data.samples import Samples, load_samples
+from subclass_kd.data.rows import Samples
+from subclass_kd.data.samples import load_samples
 from subclass_kd.files import write_json
 from subclass_kd.results import class_log_probs
 from subclass_kd.study import run_study

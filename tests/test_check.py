@@ -12,7 +12,7 @@ from rich.console import Console
 
 from subclass_kd.data.check import check_rows, check_study
 from subclass_kd.data.findings import Findings
-from subclass_kd.data.samples import Rows
+from subclass_kd.data.rows import Rows
 from subclass_kd.data.table import SampleTable
 from subclass_kd.display_check import show
 from subclass_kd.hierarchy import SubclassHierarchy

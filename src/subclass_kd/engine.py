@@ -16,7 +16,8 @@ from typing import Any
 
 from subclass_kd.config import Study
 from subclass_kd.cores import count_cores
-from subclass_kd.data.samples import Samples, load_samples
+from subclass_kd.data.rows import Samples
+from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job
 

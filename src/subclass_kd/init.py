@@ -16,7 +16,8 @@ import yaml
 from subclass_kd.config import Study
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.pixel_checks import full_scale
-from subclass_kd.data.samples import SPLITS, Rows, resolve_rows
+from subclass_kd.data.rows import SPLITS, Rows
+from subclass_kd.data.samples import resolve_rows
 from subclass_kd.data.scan import Look, Scan, scan
 from subclass_kd.errors import UserError
 from subclass_kd.expected_time import duration, expected_seconds

@@ -18,7 +18,7 @@ from subclass_kd import store
 from subclass_kd.arms import ARMS, teachers_of
 from subclass_kd.comparison import compare, pairs
 from subclass_kd.config import Study
-from subclass_kd.data.samples import Samples
+from subclass_kd.data.rows import Samples
 from subclass_kd.device import make_fabric
 from subclass_kd.evaluation import class_metrics, subclass_accuracy, summarise
 from subclass_kd.hierarchy import SubclassHierarchy

@@ -12,7 +12,8 @@ from subclass_kd import store
 from subclass_kd.config import Study
 from subclass_kd.data.check import check_samples
 from subclass_kd.data.findings import Findings
-from subclass_kd.data.samples import Samples, load_samples
+from subclass_kd.data.rows import Samples
+from subclass_kd.data.samples import load_samples
 from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
 from subclass_kd.files import whole, write_json

@@ -19,7 +19,7 @@ from subclass_kd import store, targets, training
 from subclass_kd.arms import ARMS
 from subclass_kd.augment import Views
 from subclass_kd.config import Network, Study
-from subclass_kd.data.samples import Samples
+from subclass_kd.data.rows import Samples
 from subclass_kd.device import check_device, make_fabric
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from subclass_kd.config import Study
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.pixel_checks import check_pixels, count_sizes
-from subclass_kd.data.samples import SPLITS, Rows, resolve_rows
+from subclass_kd.data.rows import SPLITS, Rows
+from subclass_kd.data.samples import resolve_rows
 from subclass_kd.data.scan import Look, Scan, scan
 from subclass_kd.errors import UserError
 

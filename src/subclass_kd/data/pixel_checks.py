@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from subclass_kd.config import Data
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import DICOM_EXTENSIONS
-from subclass_kd.data.samples import Rows
+from subclass_kd.data.rows import Rows
 from subclass_kd.data.scan import Look, Scan
 from subclass_kd.errors import UserError
 

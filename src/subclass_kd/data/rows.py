@@ -1,0 +1,127 @@
+"""What a study's samples are: rows of a table with labels and splits, and their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subclass_kd.data.table import SampleTable
+from subclass_kd.data.votes import positive_shares, vote_summary
+from subclass_kd.hierarchy import SubclassHierarchy
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rows:
+    """Everything about a study's samples but their pixels, split once for the whole study; not to be changed.
+
+    Args:
+        table: the rows that are used, as their owner describes them; those dropped for a tied vote are not among them.
+        subclass_labels: (N,) int64 into ``hierarchy.subclasses``.
+        train, validation, test: sorted row numbers, (n,) int64 each; no row is in two.
+        hierarchy: subclasses and their classes.
+        positive: number of the class that F1 speaks of.
+        groups: (N,) int64, the patient or slide of each row; None where each image stands for itself.
+        stage: (N,) int64, the stage of a curriculum in which a training image enters; None without one.
+        ties: how many rows a tied vote dropped.
+    """
+
+    table: SampleTable
+    subclass_labels: NDArray[np.int64]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+    hierarchy: SubclassHierarchy
+    positive: int
+    groups: NDArray[np.int64] | None = None
+    stage: NDArray[np.int64] | None = None
+    ties: int = 0
+
+    @cached_property
+    def class_labels(self) -> NDArray[np.int64]:
+        """(N,) int64 into ``hierarchy.classes``."""
+        return np.asarray(self.hierarchy.parent_indices, dtype=np.int64)[self.subclass_labels]
+
+    @property
+    def positive_votes(self) -> NDArray[np.float64] | None:
+        """(N,) share of the annotators who voted for the positive class; None without votes."""
+        return None if self.table.votes is None else positive_shares(self.table.votes)
+
+    def describe(self) -> dict[str, Any]:
+        """Give names, counts by split, groups, and a summary of the votes."""
+        hierarchy = self.hierarchy
+        counts = {
+            split: np.bincount(self.subclass_labels[getattr(self, split)], minlength=hierarchy.num_subclasses)
+            for split in SPLITS
+        }
+        subclasses = [
+            {"name": name, "class": hierarchy.classes[parent], **{split: int(counts[split][k]) for split in SPLITS}}
+            for k, (name, parent) in enumerate(zip(hierarchy.subclasses, hierarchy.parent_indices, strict=True))
+        ]
+        return {
+            "classes": list(hierarchy.classes),
+            "positive": hierarchy.classes[self.positive],
+            "subclasses": subclasses,
+            "groups": None if self.groups is None else {s: len(set(self.groups[getattr(self, s)])) for s in SPLITS},
+            "votes": self._describe_votes(),
+        }
+
+    def _describe_votes(self) -> dict[str, Any] | None:
+        votes, hierarchy = self.table.votes, self.hierarchy
+        if votes is None:
+            return None
+        names = hierarchy.classes, hierarchy.subclasses
+        return vote_summary(votes, self.class_labels, self.subclass_labels, *names) | {"dropped_ties": self.ties}
+
+    def listing(self) -> list[list[str]]:
+        """Give every sample as text, one row each under a row of column names, for samples.csv."""
+        table, hierarchy = self.table, self.hierarchy
+        split_of = np.full(len(table), "unused", dtype="<U10")
+        for split in SPLITS:
+            split_of[getattr(self, split)] = split
+        columns: dict[str, list[str]] = {
+            "sample": table.names,
+            "class": [hierarchy.classes[label] for label in self.class_labels],
+            "subclass": [hierarchy.subclasses[label] for label in self.subclass_labels],
+            "split": split_of.tolist(),
+        }
+        if table.groups is not None:
+            columns["group"] = table.groups
+        if table.votes is not None:
+            columns["positive_votes"] = [str(count) for count in table.votes.positive]
+            columns["annotators"] = [str(count) for count in table.votes.annotators]
+        if table.weights is not None:
+            columns["weight"] = [str(weight) for weight in table.weights]
+        return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Samples(Rows):
+    """Rows with their pixels, decoded.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        fingerprint: changes when any pixel, label, split, group, vote, weight or name does.
+    """
+
+    images: NDArray[np.uint8]
+    fingerprint: str
+
+    @cached_property
+    def mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and spread (C,) of the training images' pixels in [0, 1]; the spread is at least 1e-3."""
+        channels = (self.images[self.train, channel] for channel in range(self.images.shape[1]))
+        counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])  # (C, 256)
+        share, grey = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+        mean = share @ grey
+        std = np.sqrt(np.maximum(share @ grey**2 - mean**2, 1e-6))
+        return mean.astype(np.float32), std.astype(np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Give results.json's "data": what the rows are, the images' shape, the fingerprint."""
+        return super().describe() | {"image_shape": list(self.images.shape[1:]), "fingerprint": self.fingerprint}
