@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from subclass_kd.display_tables import make_table, show_votes
 from subclass_kd.plan import Job
 
 # The questions of a study, most wanted first: the first pair that it compared heads the screen.
@@ -163,23 +163,6 @@ def _groups(groups: Mapping[str, int] | None) -> str:
     return f" Groups (patients): {counts}, none on two sides."
 
 
-def show_votes(console: Console, votes: Mapping[str, Any]) -> None:
-    """Print how votes spread over the classes, and how many bits they hold beyond the class."""
-    classes = list(votes["counts"][0]["images"])
-    table = _table("Votes", "positive votes", *classes)
-    for row in votes["counts"]:
-        table.add_row(f"{row['positive']} of {row['annotators']}", *(f"{row['images'][name]:,}" for name in classes))
-    console.print(table)
-    ties = f"; {votes['dropped_ties']:,} ties dropped" if votes["dropped_ties"] else ""
-    of_class, of_subclass, of_votes = (votes[f"{what}_entropy"] for what in ("class", "subclass", "vote"))
-    console.print(
-        f"{votes['images']:,} images{ties}. Bits an image: class {of_class:.3f}; subclass given the class "
-        f"{of_subclass:.3f}, the ceiling of label bits; vote given the class {of_votes:.3f}.\n",
-        highlight=False,
-        markup=False,
-    )
-
-
 def headline(results: Mapping[str, Any]) -> str:
     """Answer the study's first question in one sentence, with its uncertainty.
 
@@ -223,19 +206,9 @@ def cautions(arms: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _table(title: str, *columns: str) -> Table:
-    """Make a table that fits 80 columns: no vertical rules, numbers to the right."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold"
-    )
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    return table
-
-
 def _arms_table(results: Mapping[str, Any]) -> Table:
     title = "Test split, %: mean over seeds, \u00b1 half of the 95 % interval over seeds"
-    table = _table(title, "", "F1", "macro F1", "AUROC", "subclass", "parameters")
+    table = make_table(title, "", "F1", "macro F1", "AUROC", "subclass", "parameters")
     for name, row in results["arms"].items():
         table.add_row(name, *_cells(row))
     table.add_section()
@@ -259,7 +232,7 @@ def _mean(summary: Mapping[str, Any], scale: float, digits: int) -> str:
 
 def _comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     title = "Difference in F1, over seeds and test images"
-    table = _table(title, "", "points", "95 % interval", "p (Holm)", "verdict")
+    table = make_table(title, "", "points", "95 % interval", "p (Holm)", "verdict")
     styles = {"better": "green", "worse": "red", "inconclusive": ""}
     for row in comparisons:
         p_holm = "-" if row["p_holm"] is None else "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
@@ -277,7 +250,7 @@ def _interval(ends: Sequence[float]) -> str:
 
 def _bits_table(bits: Mapping[str, Any]) -> Table:
     title = "Label bits of the subclass teacher: extra bits an image"
-    table = _table(title, "images", "symmetric", "mutual inf.", "soft", "ceiling", "accuracy %")
+    table = make_table(title, "images", "symmetric", "mutual inf.", "soft", "ceiling", "accuracy %")
     for split, row in bits.items():
         over_seeds = row["over_seeds"]
         values = [_mean(over_seeds[key], 1, 2) for key in ("symmetric", "mutual_information", "soft")]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from subclass_kd.display_tables import make_table, show_votes
 from subclass_kd.errors import UserError
 
 SHOWN = 5  # findings of one kind; --json has more
@@ -47,7 +47,7 @@ def verdict(report: Mapping[str, Any]) -> str:
 
 
 def _show_data(console: Console, data: Mapping[str, Any]) -> None:
-    table = _table("Images by subclass and split", "subclass", "class", "training", "validation", "test")
+    table = make_table("Images by subclass and split", "subclass", "class", "training", "validation", "test")
     splits = ("train", "validation", "test")
     for row in data["subclasses"]:
         table.add_row(row["name"], row["class"], *(f"{row[split]:,}" for split in splits))
@@ -56,7 +56,7 @@ def _show_data(console: Console, data: Mapping[str, Any]) -> None:
     console.print(table)
     sizes = ", ".join(f"{row['width']} x {row['height']}" for row in data["sizes"][:3])
     more = f" and {len(data['sizes']) - 3} more sizes or above" if len(data["sizes"]) > 3 else ""
-    channels = " and ".join(f"{count:,} of {number} channel(s)" for number, count in data["channels"].items())
+    channels = " and ".join(f"{count:,} with {number} channel{'s' * (number != '1')}" for number, count in data["channels"].items())
     copies = data["copies"]
     for line in (
         f"{data['images']:,} images, {data['unreadable']:,} unreadable; {sizes}{more} pixels; {channels}.",
@@ -67,26 +67,11 @@ def _show_data(console: Console, data: Mapping[str, Any]) -> None:
         console.print(line, highlight=False, markup=False)
     console.print()
     if data["votes"]:
-        _show_votes(console, data["votes"])
-
-
-def _show_votes(console: Console, votes: Mapping[str, Any]) -> None:
-    classes = list(votes["counts"][0]["images"])
-    table = _table("Images by votes", "positive votes", *classes)
-    for row in votes["counts"]:
-        table.add_row(f"{row['positive']} of {row['annotators']}", *(f"{row['images'][name]:,}" for name in classes))
-    console.print(table)
-    console.print(
-        f"Bits an image: class {votes['class_entropy']:.3f}; subclass beyond the class "
-        f"{votes['subclass_entropy']:.3f}, the ceiling of label bits; votes beyond the class "
-        f"{votes['vote_entropy']:.3f}.\n",
-        highlight=False,
-        markup=False,
-    )
+        show_votes(console, data["votes"])
 
 
 def _counts_table(counts: list[Mapping[str, Any]]) -> Table:
-    table = _table("Findings", "", "kind", "count")
+    table = make_table("Findings", "", "kind", "count")
     for row in sorted(counts, key=lambda row: row["severity"]):
         table.add_row(Text(row["severity"], style=STYLES[row["severity"]]), row["kind"], f"{row['count']:,}")
     return table
@@ -102,14 +87,3 @@ def _show_kind(console: Console, count: Mapping[str, Any], findings: list[Mappin
     if count["count"] > len(shown):
         console.print(f"  and {count['count'] - len(shown):,} more", highlight=False, markup=False)
     console.print()
-
-
-def _table(title: str, *columns: str) -> Table:
-    """Make a table that fits 80 columns: names may wrap, numbers stand to the right."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold"
-    )
-    for column in columns:
-        names = column in ("", "kind", "subclass", "class", "positive votes")
-        table.add_column(column, justify="left" if names else "right", no_wrap=not names, overflow="fold")
-    return table

@@ -53,11 +53,16 @@ def run_jobs(
         UserError: device, models, or what a job found, are the user's to mend.
         RuntimeError: a job failed otherwise, or its process died.
     """
-    workers = min(count_cores(), MOST_AUTOMATIC_WORKERS) if study.workers == "auto" else study.workers
+    workers = count_workers(study)
     if min(workers, len(jobs)) == 1:
         _run_here(study, samples, out, jobs, prepare, on_event)
     else:
         _run_side_by_side(study, out, jobs, min(workers, len(jobs)), prepare, on_event)
+
+
+def count_workers(study: Study) -> int:
+    """Count the processes that a study asks for on a CPU."""
+    return min(count_cores(), MOST_AUTOMATIC_WORKERS) if study.workers == "auto" else study.workers
 
 
 def _run_here(

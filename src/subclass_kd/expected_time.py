@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 
 from subclass_kd.config import Network, Study
-from subclass_kd.cores import count_cores
-from subclass_kd.engine import MOST_AUTOMATIC_WORKERS
+from subclass_kd.engine import count_workers
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.plan import plan
 
@@ -53,9 +52,8 @@ def expected_seconds(
             seconds += study.distillation.views * counts["train"] * rates["teachers"][1]
         elif job.kind == "predictions":
             seconds += (counts["validation"] + counts["test"]) * rates[kind][1]
-    workers = min(count_cores(), MOST_AUTOMATIC_WORKERS) if study.workers == "auto" else study.workers
     alone = study.workers == "auto" and _device(study) != "cpu"
-    return STARTING + seconds / (1 if alone else workers)
+    return STARTING + seconds / (1 if alone else count_workers(study))
 
 
 def _device(study: Study) -> str:

@@ -1,0 +1,37 @@
+"""Tables that results and checks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def make_table(title: str, *columns: str) -> Table:
+    """Make a table that fits 80 columns: no vertical rules, numbers to the right."""
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold"
+    )
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+def show_votes(console: Console, votes: Mapping[str, Any]) -> None:
+    """Print how votes spread over the classes, and how many bits they hold beyond the class."""
+    classes = list(votes["counts"][0]["images"])
+    table = make_table("Votes", "positive votes", *classes)
+    for row in votes["counts"]:
+        table.add_row(f"{row['positive']} of {row['annotators']}", *(f"{row['images'][name]:,}" for name in classes))
+    console.print(table)
+    ties = f"; {votes['dropped_ties']:,} ties dropped" if votes["dropped_ties"] else ""
+    of_class, of_subclass, of_votes = (votes[f"{what}_entropy"] for what in ("class", "subclass", "vote"))
+    console.print(
+        f"{votes['images']:,} images{ties}. Bits an image: class {of_class:.3f}; subclass given the class "
+        f"{of_subclass:.3f}, the ceiling of label bits; vote given the class {of_votes:.3f}.\n",
+        highlight=False,
+        markup=False,
+    )
