@@ -56,7 +56,9 @@ def _show_data(console: Console, data: Mapping[str, Any]) -> None:
     console.print(table)
     sizes = ", ".join(f"{row['width']} x {row['height']}" for row in data["sizes"][:3])
     more = f" and {len(data['sizes']) - 3} more sizes or above" if len(data["sizes"]) > 3 else ""
-    channels = " and ".join(f"{count:,} with {number} channel{'s' * (number != '1')}" for number, count in data["channels"].items())
+    channels = " and ".join(
+        f"{count:,} with {number} channel{'s' * (number != '1')}" for number, count in data["channels"].items()
+    )
     copies = data["copies"]
     for line in (
         f"{data['images']:,} images, {data['unreadable']:,} unreadable; {sizes}{more} pixels; {channels}.",
