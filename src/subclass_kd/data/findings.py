@@ -61,6 +61,18 @@ class Findings:
         """Note what a user should know, and may live with."""
         self._add(Finding("warning", kind, where, found, expected, remedy))
 
+    def count_again(self, kind: str) -> bool:
+        """Count one more error of a kind of which enough are kept, so that nobody need put it into words.
+
+        Returns:
+            False, and nothing is counted, while findings of this kind are still kept.
+        """
+        key: tuple[Severity, str] = ("error", kind)
+        if self.counts.get(key, 0) < KEPT:
+            return False
+        self.counts[key] += 1
+        return True
+
     def add(self, error: UserError, kind: str) -> None:
         """Note an error that ended a step."""
         self.error(kind, error.where, error.found, error.expected, error.remedy)
