@@ -21,8 +21,8 @@ from subclass_kd import cli
 
 PAGE = Path(__file__).parent.parent / "docs/bad-input.md"
 STUDY = "data: {kind: folder, root: images, size: 8}\nseeds: 1\narms: [scratch]\n"
-TABLE = "data: {kind: table, table: cases.csv, size: 8}\nseeds: 1\narms: [scratch]\n"
-VOTES = TABLE + "votes: {column: votes, annotators: 7}\n"
+TABLE = "data: {kind: table, table: cases.csv, size: 8, columns: {weight: weight}}\nseeds: 1\narms: [scratch]\n"
+VOTES = TABLE.replace(", columns: {weight: weight}", "") + "votes: {column: votes, annotators: 7}\n"
 HEADER = ["path", "class", "subclass", "group", "weight"]
 
 
@@ -76,7 +76,7 @@ def split_of_row_5(here):
         for number, cells in enumerate(rows):
             cells[3] = "trian" if number == 3 else ("train", "test")[number // 4 % 2]
 
-    return table(here, change, study=TABLE.replace("size: 8", "size: 8, columns: {split: group}"))
+    return table(here, change, study=TABLE.replace("weight: weight", "split: group"))
 
 
 def voted(row, value, study=VOTES):
@@ -295,7 +295,7 @@ CASES = {
     "an empty table": bytes_of_table(b""),
     "a table with a header alone": bytes_of_table(b"path,class\n"),
     "a column that is not there": lambda here: table(
-        here, study=TABLE.replace("size: 8", "size: 8, columns: {class: clas}")
+        here, study=TABLE.replace("weight: weight", "class: clas")
     ),
     "two columns of one name": lambda here: table(here, header=["path", "class", "class", "group", "weight"]),
     "a row with too many cells": lambda here: table(here, lambda rows: rows[3].append("more")),
@@ -322,7 +322,7 @@ CASES = {
     "more votes than annotators": voted(5, "9"),
     "negative votes": voted(5, "-1"),
     "a column of votes that is not there": lambda here: table(here, study=VOTES),
-    "no number of annotators": voted(5, "3", study=TABLE + "votes: {column: votes}\n"),
+    "no number of annotators": voted(5, "3", study=VOTES.replace(", annotators: 7", "")),
     "a hierarchy beside votes": voted(5, "3", study=VOTES + "hierarchy: {a: [w], b: [y]}\n"),
     "cut points that do not ascend": voted(5, "3", study=VOTES.replace("7}", "7, subclasses: [0.9, 0.8]}")),
     "MHIST without annotations": after(

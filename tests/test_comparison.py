@@ -161,12 +161,24 @@ def test_groups_are_the_units_that_are_left_out():
     # Every image three times: three times the images, no more patients
     tripled = {arm: np.tile(np.repeat(row, 3, axis=0), 3) for arm, row in predictions.items()}
     patients = np.tile(np.arange(60), 3)
-    once = one({arm: np.repeat(row, 3, axis=0) for arm, row in predictions.items()}, labels)
+    each_once = {arm: np.repeat(row, 3, axis=0) for arm, row in predictions.items()}
+    once = one(each_once, labels, groups=np.arange(60))
     by_patient, by_image = one(tripled, np.tile(labels, 3), groups=patients), one(tripled, np.tile(labels, 3))
     assert by_patient["p_value"] == pytest.approx(once["p_value"], rel=1e-9)
     assert by_image["p_value"] < by_patient["p_value"]
+    assert (by_patient["test_groups"], by_patient["test_images"], by_image["test_groups"]) == (60, 180, None)
     names = np.array([f"patient {patient}" for patient in patients])
     assert one(tripled, np.tile(labels, 3), groups=names)["p_value"] == pytest.approx(by_patient["p_value"])
+
+
+def test_few_patients_pay_students_price():
+    """By hand: a = b = 1/16, two seeds and two units, so both quantiles are Student's with one degree of freedom."""
+    differences, left_out = np.array([0.25, 0.75]), np.array([[0.0, 0.5], [0.5, 1.0]])
+    patients = paired_difference(differences, left_out, few_units=True)
+    assert patients["ci95"][1] - 0.5 == pytest.approx(12.706204736 * math.sqrt(1 / 8), rel=1e-9)
+    images = paired_difference(differences, left_out)
+    half_width = math.hypot(12.706204736 / 4, 1.959963985 / 4)
+    assert images["ci95"][1] - 0.5 == pytest.approx(half_width, rel=1e-9)
 
 
 def test_one_seed_gives_no_interval_and_says_why():
@@ -212,7 +224,7 @@ def test_overwhelming_evidence_has_a_small_p_value_but_never_zero():
 def test_the_row_of_results_json():
     predictions, labels = study()
     result = one(predictions, labels)
-    keys = "arm reference metric difference ci95 p_value p_holm verdict seeds test_images"
+    keys = "arm reference metric difference ci95 p_value p_holm verdict seeds test_images test_groups"
     assert list(result) == keys.split()
     assert (result["arm"], result["reference"], result["metric"]) == ("skd", "kd", "f1")
     assert (result["seeds"], result["test_images"]) == (4, 60)

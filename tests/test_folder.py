@@ -82,10 +82,11 @@ def test_splits_with_classes_and_subclasses(tmp_path):
     assert not findings.kept
 
 
-def test_one_folder_of_a_split_s_name_among_others_is_a_class(tmp_path):
-    table, _ = load(make(tmp_path, "test/a.png", "control/b.png"))
-    assert table.classes == ["control", "test"]
-    assert table.splits is None
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_one_folder_of_a_split_s_name_among_others_is_refused(tmp_path, split):
+    """Else the owner's test images would be trained on: train_2023/ beside test/."""
+    with pytest.raises(UserError, match="folders of splits only, or of classes only"):
+        load(make(tmp_path, f"{split}/a.png", "train_2023/b.png"))
 
 
 def test_rows_come_sorted_whatever_the_order_on_the_disk(tmp_path):

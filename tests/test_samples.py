@@ -25,7 +25,8 @@ def write(tmp_path):
         with (tmp_path / "cases.csv").open("w", newline="") as file:
             lines = [["path", *header], *([f"{number}.png", *row] for number, row in enumerate(rows))]
             csv.writer(file).writerows(lines)
-        data = {"kind": "table", "table": str(tmp_path / "cases.csv"), **content.pop("data", {})}
+        columns = {name: name for name in ("weight", "difficulty") if name in header}
+        data = {"kind": "table", "table": str(tmp_path / "cases.csv"), "columns": columns, **content.pop("data", {})}
         return make_study({"data": data, **content})
 
     return make
@@ -222,6 +223,29 @@ def test_all_that_is_wrong_with_rows_is_found_in_one_pass(write):
     resolve_rows(write(["class", "subclass", "group"], rows), findings)
     assert findings.errors == 2
     assert "1 more error: `skd check` lists them." in str(refused(write(["class", "subclass", "group"], rows)))
+
+
+def test_a_column_of_weights_is_used_only_where_the_study_names_it(write):
+    """It may hold kilograms."""
+    rows = [[*row[:2], 60 + k] for k, row in enumerate(CASES)]
+    study = write(["class", "subclass", "weight"], rows, data={"columns": {}})
+    assert load_samples(study).table.weights is None
+
+
+def test_a_class_whose_training_weights_are_all_zero_is_refused(write):
+    rows = [[*row[:2], int(row[0] == "a")] for row in CASES]
+    error = refused(write(["class", "subclass", "weight"], rows))
+    assert error.found == 'only weights of 0 in the training images of class "b"'
+
+
+def test_keys_without_effect_are_told(write):
+    findings = Findings()
+    rows = [[*row[:2], ("train", "validation", "test")[k // 4 % 3]] for k, row in enumerate(CASES)]
+    changes = {"data": {"test": 0.3, "validation": 0.3}, "curriculum": {"stages": 3}}
+    resolve_rows(write(["class", "subclass", "split"], rows, **changes), findings)
+    told = [finding.where for finding in findings.kept]
+    assert told == ['key "data.test"', 'key "data.validation"', 'key "curriculum"']
+    assert findings.errors == 0
 
 
 # LIDC

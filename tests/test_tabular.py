@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from subclass_kd.data.cells import read_header
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.tabular import read
 from subclass_kd.errors import UserError
@@ -35,6 +36,12 @@ def folder(tmp_path):
 def load(path, **content):
     findings = Findings()
     data = {"kind": "table", "table": str(path), **content.pop("data", {})}
+    try:
+        header = read_header(path)
+    except UserError:
+        header = []
+    named = {key: key for key in ("weight", "difficulty") if key in header}  # used where the study names them only
+    data["columns"] = named | data.get("columns", {})
     table = read(make_study({"data": data, **content}), findings)
     return table, findings
 

@@ -106,7 +106,7 @@ def check(
     from subclass_kd.init import init
     from subclass_kd.study_file import load_study, parse_study
 
-    if source.suffix in (".yaml", ".yml"):
+    if source.suffix.lower() in (".yaml", ".yml"):
         study = load_study(source, set_ or ())
     else:
         study = parse_study(init(source, measure=False), set_ or (), f"the study of {source}")

@@ -60,9 +60,9 @@ def compare(
 
     Returns:
         One dict for each pair, in order: ``arm``, ``reference``, ``metric`` ("f1"), ``difference`` in [-1, 1], ``ci95``
-        [low, high], ``p_value``, ``p_holm``, ``verdict``, ``seeds``, ``test_images``. Where no interval can be had
-        ``ci95``, ``p_value`` and ``p_holm`` are ``None`` and ``reason`` says why; such a pair still counts in Holm's
-        correction.
+        [low, high], ``p_value``, ``p_holm``, ``verdict``, ``seeds``, ``test_images``, ``test_groups`` (None without
+        groups). Where no interval can be had ``ci95``, ``p_value`` and ``p_holm`` are ``None`` and ``reason`` says why;
+        such a pair still counts in Holm's correction.
 
     Raises:
         ValueError: shapes disagree, or a pair names an arm that has no predictions.
@@ -83,7 +83,7 @@ def compare(
         for arm in {arm for pair in arm_pairs for arm in pair}
     }
     differences = [f1[arm] - f1[reference] for arm, reference in arm_pairs]
-    tests = [paired_difference(difference[:, 0], difference[:, 1:]) for difference in differences]
+    tests = [paired_difference(each[:, 0], each[:, 1:], few_units=groups is not None) for each in differences]
     # A pair without a p-value was a question too: p = 1 keeps it in the count
     adjusted = holm([1.0 if test["p_value"] is None else test["p_value"] for test in tests])
     return [
@@ -94,12 +94,15 @@ def compare(
             "verdict": _verdict(test["difference"], p_holm),
             "seeds": len(predictions[arm]),
             "test_images": len(class_labels),
+            "test_groups": None if groups is None else len(np.unique(units)),
         }
         for (arm, reference), test, p_holm in zip(arm_pairs, tests, adjusted, strict=True)
     ]
 
 
-def paired_difference(differences: NDArray[np.float64], left_out: NDArray[np.float64]) -> dict[str, Any]:
+def paired_difference(
+    differences: NDArray[np.float64], left_out: NDArray[np.float64], few_units: bool = False
+) -> dict[str, Any]:
     r"""Mean difference over seeds, with an interval and a test that hold for new seeds and new images.
 
     With :math:`\bar D` the mean of the S differences and a, b the two parts of its variance (:func:`variance_parts`),
@@ -116,9 +119,13 @@ def paired_difference(differences: NDArray[np.float64], left_out: NDArray[np.flo
     test on :math:`\bar D / \sqrt{a + b}` with the degrees of freedom of Hillis 2007, https://doi.org/10.1002/sim.2532,
     has no such bound: with few seeds it errs too often, most of all at the small p that Holm's correction asks for.
 
+    Units that are patients may be few, and then b is an estimate as a is: with ``few_units`` its quantile is Student's
+    too, with G - 1 degrees of freedom, which is Banerjee's interval for two estimated variances.
+
     Args:
         differences: (S,) metric of the arm minus metric of the reference, seed by seed.
         left_out: (S, G) the same with unit g left out.
+        few_units: units are groups of images, not single ones.
 
     Returns:
         ``difference``, ``ci95`` [low, high] and ``p_value`` (two-sided, never below 1e-20). The last two are ``None``,
@@ -145,7 +152,8 @@ def paired_difference(differences: NDArray[np.float64], left_out: NDArray[np.flo
 
     def half_width(p: float) -> float:
         student = float(special.stdtrit(seeds - 1, p / 2))  # the lower tail: exact where 1 - p / 2 rounds to 1
-        return math.hypot(student * math.sqrt(of_seeds), float(special.ndtri(p / 2)) * math.sqrt(of_images))
+        by_images = float(special.stdtrit(units - 1, p / 2) if few_units else special.ndtri(p / 2))
+        return math.hypot(student * math.sqrt(of_seeds), by_images * math.sqrt(of_images))
 
     p_value = SMALLEST_P
     if half_width(SMALLEST_P) > abs(mean):

@@ -72,7 +72,8 @@ class Data(Section):
     def _fold_is_there(cls, value: int, info: ValidationInfo) -> int:
         folds = info.data.get("folds") or 1
         if value >= folds:
-            raise ValueError(f"0 to {folds - 1}, one of {folds} folds (data.folds)")
+            expected = f"0 to {folds - 1}, one of {folds} folds" if folds > 1 else "0, or data.folds beside it"
+            raise ValueError(expected)
         return value
 
 

@@ -176,6 +176,8 @@ def headline(results: Mapping[str, Any]) -> str:
     if row is None:
         return f"No pair of arms to compare: {', '.join(results['arms'])}."
     size = f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}, {row['test_images']:,} test images"
+    if row.get("test_groups"):
+        size += f" of {row['test_groups']:,} patients or groups"
     interval = (
         f"95 % interval {_interval(row['ci95'])}, {size}"
         if row["ci95"]

@@ -47,7 +47,7 @@ def verdict(report: Mapping[str, Any]) -> str:
 
 
 def _show_data(console: Console, data: Mapping[str, Any]) -> None:
-    table = make_table("Images by subclass and split", "subclass", "class", "training", "validation", "test")
+    table = make_table("Images by subclass and split", "subclass", "class", "training", "validation", "test", names=2)
     splits = ("train", "validation", "test")
     for row in data["subclasses"]:
         table.add_row(row["name"], row["class"], *(f"{row[split]:,}" for split in splits))
@@ -73,7 +73,7 @@ def _show_data(console: Console, data: Mapping[str, Any]) -> None:
 
 
 def _counts_table(counts: list[Mapping[str, Any]]) -> Table:
-    table = make_table("Findings", "", "kind", "count")
+    table = make_table("Findings", "", "kind", "count", names=2)
     for row in sorted(counts, key=lambda row: row["severity"]):
         table.add_row(Text(row["severity"], style=STYLES[row["severity"]]), row["kind"], f"{row['count']:,}")
     return table

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 
-def make_table(title: str, *columns: str) -> Table:
-    """Make a table that fits 80 columns: no vertical rules, numbers to the right."""
+def make_table(title: str, *columns: str, names: int = 1) -> Table:
+    """Make a table that fits 80 columns: no vertical rules; names to the left, folded if long, numbers to the right."""
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold"
     )
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        is_name = number < names
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=not is_name, overflow="fold")
     return table
 
 
@@ -31,7 +32,8 @@ def show_votes(console: Console, votes: Mapping[str, Any]) -> None:
     of_class, of_subclass, of_votes = (votes[f"{what}_entropy"] for what in ("class", "subclass", "vote"))
     console.print(
         f"{votes['images']:,} images{ties}. Bits an image: class {of_class:.3f}; subclass given the class "
-        f"{of_subclass:.3f}, the ceiling of label bits; vote given the class {of_votes:.3f}.\n",
+        f"{of_subclass:.3f} (training images: {votes['ceiling']:.3f}, the ceiling of label bits); vote given the class "
+        f"{of_votes:.3f}.\n",
         highlight=False,
         markup=False,
     )

@@ -57,7 +57,7 @@ def run_jobs(
     if min(workers, len(jobs)) == 1:
         _run_here(study, samples, out, jobs, prepare, on_event)
     else:
-        _run_side_by_side(study, out, jobs, min(workers, len(jobs)), prepare, on_event)
+        _run_side_by_side(study, samples, out, jobs, min(workers, len(jobs)), prepare, on_event)
 
 
 def count_workers(study: Study) -> int:
@@ -91,14 +91,20 @@ def _run_here(
 
 
 def _run_side_by_side(
-    study: Study, out: Path, jobs: Sequence[Job], workers: int, prepare: Callable[[int], None], on_event: OnEvent
+    study: Study,
+    samples: Samples,
+    out: Path,
+    jobs: Sequence[Job],
+    workers: int,
+    prepare: Callable[[int], None],
+    on_event: OnEvent,
 ) -> None:
     # "spawn", since a forked copy of a process that has used torch's threads can hang.
     context = multiprocessing.get_context("spawn")
     events: multiprocessing.Queue[tuple[int, Job | None, str, Any]] = context.Queue()
     inboxes = [context.SimpleQueue() for _ in range(workers)]
     processes = [
-        context.Process(target=_work, args=(study, out, number, inbox, events), daemon=True)
+        context.Process(target=_work, args=(study, samples.fingerprint, out, number, inbox, events), daemon=True)
         for number, inbox in enumerate(inboxes)
     ]
     waiting, missing, idle = list(jobs), {job.path for job in jobs}, set(range(1, workers))
@@ -141,7 +147,16 @@ def _check_alive(processes: Sequence[Any]) -> None:
             raise RuntimeError(f"a worker process died (exit code {process.exitcode}); is there enough memory?")
 
 
-def _work(study: Study, out: Path, number: int, inbox: Any, events: Any) -> None:
+def _load_again(study: Study, fingerprint: str) -> Samples:
+    """Read the data as the main process did, or refuse those that have changed since."""
+    samples = load_samples(study)
+    if samples.fingerprint != fingerprint:
+        remedy = "Restore the data and run again, or give another --out."
+        raise UserError(samples.table.where, "data that changed while the run went on", "data that stay", remedy)
+    return samples
+
+
+def _work(study: Study, fingerprint: str, out: Path, number: int, inbox: Any, events: Any) -> None:
     """Do jobs from the inbox until terminated; the first worker begins with the check."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle: it stops this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -160,7 +175,7 @@ def _work(study: Study, out: Path, number: int, inbox: Any, events: Any) -> None
             name = job.path if job else "check"
             events.put((number, job, "failed", f"{name}: {traceback.format_exc()}"))
 
-    load = cache(lambda: load_samples(study))
+    load = cache(lambda: _load_again(study, fingerprint))
     if number == 0:
         attempt(None, lambda: check(study, load()))
     while True:

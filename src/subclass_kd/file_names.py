@@ -194,4 +194,8 @@ def _held_together(
         remedy = "delete (?P<group>...) if the numbers begin anew in each split"
         return span, [f"{count:,} groups are on both sides of the given split, which is an error: {remedy}."]
     text = f"The same number stands with several subclasses ({count:,} times on both sides of the given split)"
-    return wider, [f"{text}, so number and subclass together are taken for the patient."]
+    doubt = f"If one number is one patient, {count:,} patients are on both sides: then take the number for the group"
+    return wider, [
+        f"{text}, so number and subclass together are taken for the patient.",
+        f"{doubt}, and set data.folds, which splits anew.",
+    ]

@@ -15,10 +15,12 @@ import yaml
 
 from subclass_kd.config import Study
 from subclass_kd.data.findings import Findings
+from subclass_kd.data.images import DICOM_EXTENSIONS
 from subclass_kd.data.pixel_checks import full_scale
 from subclass_kd.data.rows import SPLITS, Rows
 from subclass_kd.data.samples import resolve_rows
 from subclass_kd.data.scan import Look, Scan, scan
+from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
 from subclass_kd.expected_time import duration, expected_seconds
 from subclass_kd.look import Found, look, one_line
@@ -52,7 +54,7 @@ def init(data: Path, measure: bool = True) -> str:
     seen = scan(sample, make_study(found.content).data)
     reading = (time.perf_counter() - started) * len(rows.table) / len(sample)  # seconds for all images
     has_gpu = measure and _has_gpu()
-    shape = _describe_pixels(found, seen, has_gpu)
+    shape = _describe_pixels(found, sample, seen, has_gpu)
     content = found.content | _choose(rows, shape, has_gpu)
     study = make_study(content)
     if measure:
@@ -70,7 +72,7 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _describe_pixels(found: Found, seen: Scan, has_gpu: bool) -> tuple[int, int, int]:
+def _describe_pixels(found: Found, sample: SampleTable, seen: Scan, has_gpu: bool) -> tuple[int, int, int]:
     """Choose size, channels and white by a sample of the images, and give their shape (C, H, W) in the study."""
     looks = [one for one in seen.looks if isinstance(one, Look)]
     if not looks:
@@ -91,7 +93,12 @@ def _describe_pixels(found: Found, seen: Scan, has_gpu: bool) -> tuple[int, int,
     coloured = any(one.coloured for one in looks)
     data["channels"] = 3 if coloured else 1
     found.note("channels", f"{'3 for colour' if coloured else '1 for grey'}, as of {len(looks)} images looked at.")
-    deep = [one.largest for one in looks if one.bits == 16]
+    names = [Path(name).suffix.lower() for name in sample.names]
+    deep = [
+        one.largest
+        for one, suffix in zip(seen.looks, names, strict=True)
+        if isinstance(one, Look) and one.bits == 16 and suffix not in DICOM_EXTENSIONS  # DICOM has its own window
+    ]
     if deep:
         data["white"] = full_scale(max(deep), data_white=65535)
         value = f"{max(deep) * 257:,}"

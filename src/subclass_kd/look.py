@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -16,7 +17,7 @@ from subclass_kd.data.images import EXTENSIONS
 from subclass_kd.data.paths import shown
 from subclass_kd.data.table import SPLIT_NAMES
 from subclass_kd.errors import UserError
-from subclass_kd.file_names import find_patterns
+from subclass_kd.file_names import LARGEST_GROUP, find_patterns
 from subclass_kd.study_file import make_study
 
 MHIST_TABLE = "annotations.csv"
@@ -32,8 +33,6 @@ COLUMNS = {
         "group", "patient", "patientid", "slide", "slideid", "case", "caseid", "subject", "subjectid",
         "lesion", "lesionid",
     ),
-    "weight": ("weight", "sampleweight"),
-    "difficulty": ("difficulty",),
 }  # fmt: skip
 VOTES, ANNOTATORS = ("votes", "positivevotes"), ("annotators", "numannotators", "raters", "readers")
 
@@ -121,6 +120,12 @@ def _look_at_table(path: Path) -> Found:
     if not splits <= set(SPLIT_NAMES):
         text = f'Column "{columns.pop("split")}" is not used as split: it has other values than train and test.'
         found.note("columns", text)
+    if "group" in columns:
+        sizes = Counter(cells[columns["group"]])
+        value, most = sizes.most_common(1)[0]
+        if value and most > max(LARGEST_GROUP * sizes.total(), 2):
+            text = f'Column "{columns.pop("group")}" is not taken for the patient: {most:,} rows have "{value}".'
+            found.note("columns", text)
     _find_votes(found, header, columns, listed, path)
     root = _find_root(path, cells[columns["path"]])
     if root is None:

@@ -70,15 +70,16 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
     _check_folder(study, out)
-    samples = load_samples(study, watching.decoding)
+    findings = Findings()
+    samples = load_samples(study, watching.decoding, findings)
     _check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
     missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
     results = None if missing else _read_results(out)
-    if results is not None:
+    if results is not None and results.get("data", {}).get("fingerprint") == samples.fingerprint:
         return results
     missing.append(jobs[-1])  # the results, anew
-    checked = _check_images(study, samples, out, watching)
+    checked = _check_images(study, samples, findings, out, watching)
 
     def prepare(workers: int) -> None:
         try:
@@ -100,10 +101,10 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     return results
 
 
-def _check_images(study: Study, samples: Samples, out: Path, watching: Progress) -> dict[str, Any]:
+def _check_images(study: Study, samples: Samples, findings: Findings, out: Path, watching: Progress) -> dict[str, Any]:
     """Refuse images that would spoil the answer, a test image among the training images say; once for a run's data.
 
-    Sets that come decoded are known, and their owners' business.
+    Sets that come decoded are known, and their owners' business. ``findings`` has what reading the rows gave.
     """
     try:
         before = json.loads((out / CHECK).read_text("utf-8"))
@@ -111,7 +112,6 @@ def _check_images(study: Study, samples: Samples, out: Path, watching: Progress)
             return dict(before)
     except (OSError, ValueError, TypeError, KeyError):
         pass
-    findings = Findings()
     if samples.table.images is None:
         check_samples(samples, study, findings, watching.decoding)
         findings.raise_first()
@@ -121,7 +121,17 @@ def _check_images(study: Study, samples: Samples, out: Path, watching: Progress)
 def _write_listing(path: Path, samples: Samples) -> None:
     """Write which sample went where, for who wants to see that no patient is on two sides."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(samples.listing())
+        csv.writer(file, lineterminator="\n").writerows([_inert(cell) for cell in row] for row in samples.listing())
+
+
+def _inert(cell: str) -> str:
+    """Keep a spreadsheet from running a name as a formula.
+
+    >>> _inert("=cmd()"), _inert("-1")
+    ("'=cmd()", '-1')
+    """
+    is_number = cell.lstrip("+-").replace(".", "", 1).isdigit()
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and not is_number else cell
 
 
 def _read_results(out: Path) -> dict[str, Any] | None:

@@ -277,6 +277,30 @@ def test_a_fault_in_a_job_is_told_and_what_was_finished_is_kept(finished, small_
     assert without_timings(again) == without_timings(first)
 
 
+def test_data_that_change_while_workers_run_are_refused(small_idx_folder, write_idx, tmp_path):
+    """The main process has read the data; a worker that reads others must not go on with them."""
+    folder = tmp_path / "data"
+    shutil.copytree(small_idx_folder, folder)
+
+    class Changing(Silent):
+        def begin(self, jobs, finished, workers):
+            write_idx(folder / "train-labels-idx1-ubyte", (np.arange(400) % 10)[::-1].astype(np.uint8))
+
+    study = small_study(folder, arms=["scratch"], seeds=4, workers=2)
+    with pytest.raises(UserError, match="data that changed while the run went on"):
+        run_study(study, tmp_path / "run", Changing())
+
+
+def test_results_of_other_data_are_no_results(finished, tmp_path):
+    study, out, first = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    content = json.loads((copy / "results.json").read_text())
+    content["data"]["fingerprint"] = "0123456789abcdef"
+    (copy / "results.json").write_text(json.dumps(content))
+    assert without_timings(run_study(study, copy)) == without_timings(first)
+
+
 def test_labels_shuffled_at_random_give_no_arm_a_better_verdict(small_idx_folder, write_idx, tmp_path):
     """Nothing can be learned, so nothing may be found: images and labels have no bond in any split."""
     folder = tmp_path / "data"

@@ -20,6 +20,7 @@ from subclass_kd.errors import UserError
 SMALLEST_SHARE = 0.05  # of the training images, for a class or a subclass
 FEWEST_TRAINING = 20
 FEWEST_TEST = 5  # of a subclass: fewer, and its accuracy is a matter of luck
+FEWEST_ANNOTATORS = 3
 LARGEST_GROUP = 0.2  # share of all images
 Bools = NDArray[np.bool_]
 
@@ -81,6 +82,15 @@ def check_rows(rows: Rows, findings: Findings) -> None:
         found = f"one subclass in each of the {hierarchy.num_classes} classes"
         remedy = "Without more, skd is the same as kd: give subclasses in folders, a column or data.pattern."
         findings.warning("no subclasses", 'key "hierarchy"', found, "a class of two subclasses or more", remedy)
+    alone_images = 0 if rows.table.groups is None else sum(not group for group in rows.table.groups)
+    if rows.groups is not None and alone_images:
+        found = f"{alone_images:,} of {len(rows.table):,} images without a group"
+        remedy = "Each is split as a patient of its own; if two are of one patient, say so in the group."
+        findings.warning("images without a group", where, found, "a group (patient) for every image", remedy)
+    if rows.table.votes is not None and (few := int((rows.table.votes.annotators < FEWEST_ANNOTATORS).sum())):
+        found = f"{few:,} images with fewer than {FEWEST_ANNOTATORS} annotators"
+        remedy = "One or two have no majority, and one always agrees; leave these images out."
+        findings.warning("few annotators", where, found, f"at least {FEWEST_ANNOTATORS} for each image", remedy)
     if rows.groups is not None and rows.table.groups is not None:
         sizes = np.bincount(rows.groups)
         largest, share = int(sizes.argmax()), sizes.max() / len(rows.groups)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from subclass_kd.errors import UserError
 
-KEPT = 20  # findings of one kind that are kept to be shown; the rest are counted: a bad column has as many as rows
+KEPT = 1000  # findings of one kind that are kept; the rest are counted: a bad column has as many as rows
 
 Severity = Literal["error", "warning"]
 
@@ -30,13 +30,13 @@ class Findings:
     Errors stop a run, warnings do not.
 
     >>> findings = Findings()
-    >>> for row in range(2, 1002):
+    >>> for row in range(2, 2002):
     ...     findings.error("votes", f"votes.csv, row {row}", '"many"', "a whole number")
     >>> findings.errors, len(findings.kept)
-    (1000, 20)
+    (2000, 1000)
     >>> findings.raise_first()
     Traceback (most recent call last):
-    subclass_kd.errors.UserError: votes.csv, row 2: found "many"; expected a whole number. 999 more errors: ...
+    subclass_kd.errors.UserError: votes.csv, row 2: found "many"; expected a whole number. 1999 more errors: ...
     """
 
     def __init__(self) -> None:

@@ -97,7 +97,7 @@ def _refuse_link(root: Path, name: str, findings: Findings) -> None:
 def _at_one_depth(root: Path, names: list[str], findings: Findings) -> tuple[list[str], int]:
     """Give the files that lie as deep as most, and in how many folders that is; the others are refused."""
     if not names:
-        raise UserError(str(root), "no image", _layout(root), "Names of images end in .png, .jpg and the like.")
+        raise UserError(str(root), "no image", _layout(root), "Names of images end in .png, .jpg, .dcm and the like.")
     counts = Counter(name.count("/") for name in names)
     depth = max(counts, key=lambda depth: (counts[depth], depth))
     for name in names:
@@ -121,7 +121,7 @@ def _from_folders(root: Path, names: list[str], depth: int, pattern_has_class: b
     parts = [name.split("/") for name in names]
     first = sorted({part[0] for part in parts}) if depth else []
     splits = {SPLIT_NAMES.get(name.lower()) for name in first}
-    if {None, "train"} <= splits:
+    if None in splits and splits & {"train", "test"}:
         found = f"the folders {', '.join(quoted(name) for name in first[:20])}"
         raise UserError(
             str(root), found, "folders of splits only, or of classes only", f"Expected are {_layout(root)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections import Counter, deque
@@ -54,6 +55,8 @@ def load_pixels(table: SampleTable, data: Data, on_progress: OnProgress | None =
         return _fit(table.images, data.size, data.channels)
     path = cache_folder() / f"{_key(table, data)}.npy"
     if not _is_stored(path, len(table), data):
+        with contextlib.suppress(OSError):  # what is wrong with the folder is told when the file is written
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # patients' images: for this user alone
         _store(table, data, path, on_progress)
     # Copy on write: torch warns of arrays that are read-only.
     return np.lib.format.open_memmap(path, mode="c")
@@ -90,12 +93,13 @@ def _root(table: SampleTable) -> Path:
     return table.root or Path()
 
 
-def _stamp(path: str) -> tuple[int, int] | None:
+def _stamp(path: str) -> tuple[int, int, int] | None:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
         return None  # decoding it will say why
-    return status.st_size, status.st_mtime_ns
+    # The time of the last change too: copying tools set that of modification as they like.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_stored(path: Path, count: int, data: Data) -> bool:

@@ -76,7 +76,10 @@ class Rows:
         if votes is None:
             return None
         names = hierarchy.classes, hierarchy.subclasses
-        return vote_summary(votes, self.class_labels, self.subclass_labels, *names) | {"dropped_ties": self.ties}
+        train = self.train
+        taught = vote_summary(votes[train], self.class_labels[train], self.subclass_labels[train], *names)
+        summary = vote_summary(votes, self.class_labels, self.subclass_labels, *names)
+        return summary | {"dropped_ties": self.ties, "ceiling": taught["subclass_entropy"]}
 
     def listing(self) -> list[list[str]]:
         """Give every sample as text, one row each under a row of column names, for samples.csv."""

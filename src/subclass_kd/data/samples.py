@@ -40,7 +40,9 @@ DEFAULT_HIERARCHIES = {"fashion-mnist": FASHION_HIERARCHY}
 VOTE_CLASSES = {"lidc-votes": lidc.CLASSES, "mhist": mhist.CLASSES}
 
 
-def load_samples(study: Study, on_progress: Callable[[int, int], None] | None = None) -> Samples:
+def load_samples(
+    study: Study, on_progress: Callable[[int, int], None] | None = None, findings: Findings | None = None
+) -> Samples:
     """Read a study's data, name its subclasses, split it, and decode its pixels.
 
     Every arm and every seed of every run of a study sees the same split.
@@ -48,6 +50,7 @@ def load_samples(study: Study, on_progress: Callable[[int, int], None] | None = 
     Args:
         study: what to read.
         on_progress: hears how many of how many images are decoded.
+        findings: takes warnings; errors are raised.
 
     Raises:
         UserError: data are missing or damaged, do not fit the hierarchy, or are too few; the first of all findings.
@@ -56,7 +59,7 @@ def load_samples(study: Study, on_progress: Callable[[int, int], None] | None = 
     >>> samples.images.shape, len(samples.train), len(samples.validation), len(samples.test)
     ((6500, 1, 28, 28), 2400, 600, 3500)
     """
-    findings = Findings()
+    findings = Findings() if findings is None else findings
     try:
         rows = resolve_rows(study, findings)
     except UserError:
@@ -67,8 +70,8 @@ def load_samples(study: Study, on_progress: Callable[[int, int], None] | None = 
     votes, weights = rows.table.votes, rows.table.weights
     optional = [rows.groups, rows.stage, weights, *([votes.positive, votes.annotators] if votes else [])]
     mark = fingerprint(
-        list(images.shape), images.data.cast("B"), rows.subclass_labels.tobytes(), rows.hierarchy.to_dict(),
-        rows.positive, rows.train.tobytes(), rows.validation.tobytes(), rows.test.tobytes(),
+        rows.table.names, list(images.shape), images.data.cast("B"), rows.subclass_labels.tobytes(),
+        rows.hierarchy.to_dict(), rows.positive, rows.train.tobytes(), rows.validation.tobytes(), rows.test.tobytes(),
         *("none" if column is None else column.tobytes() for column in optional),
     )  # fmt: skip
     known = {field.name: getattr(rows, field.name) for field in fields(rows)}
@@ -104,6 +107,11 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
     hierarchy = resolve_hierarchy(study.hierarchy or found, names, table.where)
     numbers = {name: number for number, name in enumerate(hierarchy.subclasses)}
     splits = make_splits(study.data, strata, table.splits, table.groups, table.where, findings)
+    try:
+        positive = resolve_positive(study.positive, hierarchy)
+    except UserError as error:
+        findings.add(error, "positive")
+        positive = hierarchy.num_classes - 1
     rows = Rows(
         table=table,
         subclass_labels=np.array([numbers[name] for name in subclasses], dtype=np.int64),
@@ -111,12 +119,20 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
         validation=splits.validation,
         test=splits.test,
         hierarchy=hierarchy,
-        positive=resolve_positive(study.positive, hierarchy),
+        positive=positive,
         groups=_number_groups(table.groups),
         ties=everything - len(table),
     )
     _check_enough(rows, findings)
-    return replace(rows, stage=_stage(rows, study)) if study.curriculum.active else rows
+    _check_weights(rows, findings)
+    _check_used(study, table.splits, findings)
+    if not study.curriculum.active:
+        return rows
+    try:
+        return replace(rows, stage=_stage(rows, study))
+    except UserError as error:
+        findings.add(error, "curriculum")
+        return rows
 
 
 def _apply_votes(table: SampleTable, votes: VoteCounts, study: Study) -> tuple[SampleTable, dict[str, list[str]]]:
@@ -166,6 +182,32 @@ def _check_enough(rows: Rows, findings: Findings) -> None:
                 found = f'{counts[subclass]} training image(s) of subclass "{hierarchy.subclasses[subclass]}"'
                 remedy = "Give more images, or merge this subclass with another."
                 findings.error("subclass too small", rows.table.where, found, "at least 2", remedy)
+
+
+def _check_weights(rows: Rows, findings: Findings) -> None:
+    """Demand that every class counts in training."""
+    if rows.table.weights is None:
+        return
+    sums = np.bincount(rows.class_labels[rows.train], rows.table.weights[rows.train], rows.hierarchy.num_classes)
+    for number_ in np.flatnonzero(sums == 0):
+        found = f'only weights of 0 in the training images of class "{rows.hierarchy.classes[number_]}"'
+        findings.error("weight", rows.table.where, found, "weights above 0 in every class")
+
+
+def _check_used(study: Study, splits: list[str] | None, findings: Findings) -> None:
+    """Warn of keys that change nothing here, beside others that are given."""
+    given = set(splits or ()) if study.data.folds is None else set()
+    idle = {
+        "data.test": study.data.folds is not None or "test" in given,
+        "data.validation": "validation" in given,
+    }
+    for key, without_effect in idle.items():
+        if without_effect and key.removeprefix("data.") in study.data.model_fields_set:
+            found = "a share, and a split or folds that decide"
+            findings.warning("key without effect", f'key "{key}"', found, "one of the two", "Remove the key.")
+    if study.curriculum.model_fields_set and not study.curriculum.active:
+        found, expected = "a section that nobody follows", "teacher: true or student: true"
+        findings.warning("key without effect", 'key "curriculum"', found, expected)
 
 
 def _stage(rows: Rows, study: Study) -> NDArray[np.int64]:

@@ -236,13 +236,11 @@ def _check_any(given: Rows, where: str) -> None:
 def _check_sides(
     marked: NDArray[np.int64], whole: NDArray[np.int64], groups: list[str], where: str, findings: Findings
 ) -> None:
-    """Note the first group that the given split has on two sides, and how many there are."""
+    """Note each group that the given split has on two sides."""
     pairs = np.unique(whole * 3 + marked)  # a group's number is its first row
     numbers, sides = np.unique(pairs // 3, return_counts=True)
-    torn = numbers[sides > 1]
-    if len(torn):
-        there = " and ".join(SIDES[pair % 3] for pair in pairs[pairs // 3 == torn[0]].tolist())
-        more = f", and {len(torn) - 1} more on two sides" if len(torn) > 1 else ""
+    for group in numbers[sides > 1].tolist():
+        there = " and ".join(SIDES[pair % 3] for pair in pairs[pairs // 3 == group].tolist())
         remedy = "Correct the split, leave it out, or set data.folds: a split that is made keeps groups whole."
-        found = f'group "{groups[torn[0]]}" in {there}{more} (of {len(numbers)} groups)'
+        found = f'group "{groups[group]}" in {there}'
         findings.error("group on two sides", where, found, "each group in one split", remedy)

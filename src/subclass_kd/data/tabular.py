@@ -118,11 +118,15 @@ def read_table(
 
 
 def _choose(columns: Mapping[config.ColumnName, str], header: list[str], path: Path) -> dict[str, str]:
-    """Give key -> column: as the study says, else the column of the key's own name."""
+    """Give key -> column: as the study says, else the column of the key's own name, where a guess does no harm.
+
+    A column "weight" may hold kilograms, and "difficulty" anything: these are used only where the study names them.
+    """
     for key, name in columns.items():
         _demand(name, f"data.columns.{key}", header, path)
     keys = typing.get_args(config.ColumnName)
-    chosen = {key: columns.get(key, key) for key in keys if key in columns or key in header}
+    named = {"weight", "difficulty"}
+    chosen = {key: columns.get(key, key) for key in keys if key in columns or (key in header and key not in named)}
     if "path" not in chosen:
         remedy = 'Name the column with the paths in key "data.columns": {path: NAME}.'
         if len(header) == 1 and any(mark in header[0] for mark in ";,\t"):
