@@ -76,7 +76,14 @@ def test_demo_runs_on_what_the_package_holds(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(study_file, tmp_path, workers):
     command = [*SKD, "run", str(study_file), "--set", "student.epochs=15", "--workers", str(workers)]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs have it ignored
+    )
     students = tmp_path / "skd-runs/study/students"
     deadline = time.monotonic() + 120
     while not (students.exists() and any(students.glob("*.safetensors"))):
