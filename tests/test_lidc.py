@@ -105,7 +105,7 @@ def test_a_key_that_these_data_have_no_use_for_is_refused(content, where):
     with pytest.raises(UserError) as caught:
         read(study(**content), Findings())
     assert caught.value.where == where
-    assert caught.value.found == "a value, with data.kind: lidc-votes"
+    assert caught.value.found == "a value, and data.kind: lidc-votes"
     assert "Remove it." in str(caught.value)
 
 

@@ -19,7 +19,7 @@ from subclass_kd.data.cell_rules import CellError, check_parents, judge, look_al
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import EXTENSIONS
 from subclass_kd.data.paths import check_paths, check_root, quoted, shown
-from subclass_kd.data.table import SPLIT_NAMES, SampleTable
+from subclass_kd.data.table import SPLIT_NAMES, SampleTable, refuse_keys
 from subclass_kd.errors import UserError
 
 _PASSED_OVER = {"__macosx", "thumbs.db", "desktop.ini"}  # what systems leave in folders, in lower case
@@ -42,9 +42,7 @@ def read(study: Study, findings: Findings) -> SampleTable:
         UserError: there is no such folder, no image in it, no level of classes, or no two classes.
     """
     data = study.data
-    for key, given in (("data.table", data.table), ("data.columns", data.columns), ("votes", study.votes)):
-        if given:
-            raise UserError(f'key "{key}"', "a value, and kind: folder", "none", "Remove it, or set kind: table.")
+    refuse_keys(study, "table", "columns", "votes")
     root = check_root(data.root)
     patterns = [re.compile(pattern) for pattern in data.pattern]
     names, depth = _at_one_depth(root, _walk(root, findings), findings)

@@ -16,7 +16,6 @@ import numpy as np
 from subclass_kd.config import Study
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.table import SampleTable, Votes, refuse_keys
-from subclass_kd.errors import UserError
 
 CLASSES = ("benign", "malignant")
 EMBEDDED = Path(__file__).parent / "embedded" / "lidc_nodule_votes.npz"
@@ -37,7 +36,7 @@ def read(study: Study, findings: Findings) -> SampleTable:
     Raises:
         UserError: the study sets a key that these data have no use for.
     """
-    _check_keys(study)
+    refuse_keys(study, "root", "table", "columns", "pattern", "counting")
     with np.load(EMBEDDED) as stored:
         images, malignancy, patient = stored["images"], stored["malignancy"], stored["patient"]
     readers = (malignancy > 0).sum(1)  # 0 is a slot without a reader
@@ -50,10 +49,3 @@ def read(study: Study, findings: Findings) -> SampleTable:
         votes=votes,
         groups=patient[rows].tolist(),
     )
-
-
-def _check_keys(study: Study) -> None:
-    refuse_keys(study, "root", "table", "columns", "pattern")
-    for key in sorted(study.votes.model_fields_set - {"tie", "subclasses"} if study.votes else ()):
-        expected = "no key but tie and subclasses: which votes are counted is fixed"
-        raise UserError(f'key "votes.{key}"', "a value, with data.kind: lidc-votes", expected, "Remove it.")

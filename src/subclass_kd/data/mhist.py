@@ -12,7 +12,7 @@ from subclass_kd.config import Study, Votes
 from subclass_kd.data.cells import read_header
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.paths import check_root, quoted
-from subclass_kd.data.table import SampleTable
+from subclass_kd.data.table import SampleTable, refuse_keys
 from subclass_kd.data.tabular import read_table
 from subclass_kd.errors import UserError
 
@@ -20,7 +20,6 @@ CLASSES = ("HP", "SSA")  # hyperplastic polyp, sessile serrated adenoma
 ANNOTATORS = 7
 NAME, LABEL, SPLIT = "Image Name", "Majority Vote Label", "Partition"
 COUNT = "Number of Annotators who Selected SSA (Out of 7)"
-_FREE = {"tie", "subclasses"}  # keys of votes that the data do not decide
 
 
 def read(study: Study, findings: Findings) -> SampleTable:
@@ -33,7 +32,7 @@ def read(study: Study, findings: Findings) -> SampleTable:
     Raises:
         UserError: the folder or a part of it is missing, a column of the table is, or the study says what the data say.
     """
-    _refuse_keys(study)
+    refuse_keys(study, "table", "columns", "pattern", "counting")
     root = check_root(study.data.root)
     path = root / "annotations.csv"
     for part, is_there in (("images", (root / "images").is_dir()), ("annotations.csv", path.is_file())):
@@ -53,16 +52,3 @@ def read(study: Study, findings: Findings) -> SampleTable:
         where = f"{table.place(row)}, column {quoted(SPLIT)}"
         findings.error("split", where, "a validation split", "train or test, the official split")
     return table.take(np.flatnonzero(official))
-
-
-def _refuse_keys(study: Study) -> None:
-    """Refuse what would be ignored: a table of the user's own, and where its votes stand."""
-    data, votes = study.data, study.votes
-    given = {"data.table": data.table, "data.columns": data.columns, "data.pattern": data.pattern}
-    if votes is not None:
-        keys = Votes.model_fields.keys() - _FREE
-        given |= {f"votes.{key}": getattr(votes, key) != getattr(Votes(), key) for key in sorted(keys)}
-    for key, value in given.items():
-        if value:
-            expected = "none: annotations.csv says so"
-            raise UserError(f'key "{key}"', "a value, and kind: mhist", expected, "Remove it, or set kind: table.")

@@ -110,14 +110,20 @@ def refuse_keys(study: Study, *keys: str) -> None:
 
     Args:
         study: as the user wrote it.
-        keys: of ``data``, or "votes".
+        keys: of ``data``; "votes" for the whole section; "counting" for those of its keys that say which votes there
+            are, all but ``tie`` and ``subclasses``, where the data bring their own.
 
     Raises:
         UserError: one of them is set.
     """
+    counting = study.votes.model_fields_set - {"tie", "subclasses"} if study.votes else set()
     for key in keys:
-        value = study.votes if key == "votes" else getattr(study.data, key)
-        if value:
-            name = key if key == "votes" else f"data.{key}"
-            found = f"a value, with data.kind: {study.data.kind}"
-            raise UserError(f'key "{name}"', found, "no such key for this kind", "Remove it.")
+        if key == "counting":
+            given = [f"votes.{name}" for name in sorted(counting)]
+        elif key == "votes":
+            given = ["votes"] if study.votes else []
+        else:
+            given = [f"data.{key}"] if getattr(study.data, key) else []
+        for name in given:
+            remedy = "Remove it. Images of your own are of kind folder or table."
+            raise UserError(f'key "{name}"', f"a value, and data.kind: {study.data.kind}", "no such key there", remedy)

@@ -18,7 +18,7 @@ from subclass_kd.data.cell_rules import CellError, check_parents, judge, look_al
 from subclass_kd.data.cells import Sheet, read_columns, read_header
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.paths import check_paths, check_root, quoted, relative_names
-from subclass_kd.data.table import SampleTable, Votes
+from subclass_kd.data.table import SampleTable, Votes, refuse_keys
 from subclass_kd.data.vote_columns import check_majority, read_votes, vote_columns
 from subclass_kd.errors import UserError, nearest
 
@@ -36,8 +36,7 @@ def read(study: Study, findings: Findings) -> SampleTable:
         UserError: the table cannot be read, or lacks a column that the study needs.
     """
     data = study.data
-    if data.pattern:
-        raise UserError('key "data.pattern"', "a pattern, and kind: table", "columns instead", "Remove it.")
+    refuse_keys(study, "pattern")
     if data.table is None:
         raise UserError('key "data.table"', "nothing", "a CSV, TSV, Parquet or Excel file", "Give its path.")
     root = check_root(data.table.parent if data.root is None else data.root)
