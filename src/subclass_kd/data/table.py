@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subclass_kd import config
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
 
@@ -116,7 +117,8 @@ def refuse_keys(study: Study, *keys: str) -> None:
     Raises:
         UserError: one of them is set.
     """
-    counting = study.votes.model_fields_set - {"tie", "subclasses"} if study.votes else set()
+    usual, fields = config.Votes(), config.Votes.model_fields.keys() - {"tie", "subclasses"}
+    counting = {name for name in fields if study.votes and getattr(study.votes, name) != getattr(usual, name)}
     for key in keys:
         if key == "counting":
             given = [f"votes.{name}" for name in sorted(counting)]
