@@ -4,40 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from subclass_kd.data.findings import Findings
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError, nearest
 from subclass_kd.hierarchy import SubclassHierarchy
 
 
-def found_hierarchy(table: SampleTable, findings: Findings) -> dict[str, list[str]]:
+def found_hierarchy(table: SampleTable) -> dict[str, list[str]]:
     """Give class: [subclasses] as the rows of a table have them, both sorted.
 
     Args:
-        table: with classes and subclasses.
-        findings: takes a subclass that stands under two classes; its first row decides.
+        table: with classes and subclasses; readers leave no subclass under two classes.
 
     Raises:
         UserError: the rows name no classes, and nothing else does.
 
     >>> table = SampleTable("a.csv", ["1", "2"], classes=["sick", "well"], subclasses=["viral", "healthy"])
-    >>> found_hierarchy(table, Findings())
+    >>> found_hierarchy(table)
     {'sick': ['viral'], 'well': ['healthy']}
     """
     if table.classes is None or table.subclasses is None:
         remedy = "List the subclasses of each class there."
         raise UserError('key "hierarchy"', f"none, and no classes in {table.where}", "class: [subclasses]", remedy)
-    first_row: dict[tuple[str, str], int] = {}
-    for row, pair in enumerate(zip(table.subclasses, table.classes, strict=True)):
-        if pair not in first_row:
-            first_row[pair] = row
-    class_of: dict[str, str] = {}
-    for (subclass, name), row in first_row.items():
-        if class_of.setdefault(subclass, name) != name:
-            other = first_row[subclass, class_of[subclass]]
-            found = f'subclass "{subclass}" in class "{name}", and in "{class_of[subclass]}" at {table.place(other)}'
-            remedy = "Name the two apart, or mend the label."
-            findings.error("subclass under two classes", table.place(row), found, "each subclass in one class", remedy)
+    class_of = dict(zip(table.subclasses, table.classes, strict=True))
     classes = sorted(set(class_of.values()))
     return {name: sorted(subclass for subclass in class_of if class_of[subclass] == name) for name in classes}
 

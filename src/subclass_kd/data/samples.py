@@ -101,7 +101,7 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
     elif study.hierarchy is not None:
         found = study.hierarchy
     else:
-        found = DEFAULT_HIERARCHIES.get(study.data.kind) or found_hierarchy(table, findings)
+        found = DEFAULT_HIERARCHIES.get(study.data.kind) or found_hierarchy(table)
     subclasses = table.subclasses or []
     strata, names = _strata(table, subclasses, study.data.kind)
     hierarchy = resolve_hierarchy(study.hierarchy or found, names, table.where)
