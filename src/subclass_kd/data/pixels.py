@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
+from subclass_kd.cache import cache_folder
 from subclass_kd.config import Data
 from subclass_kd.cores import count_cores
 from subclass_kd.data.findings import Findings
@@ -53,19 +53,13 @@ def load_pixels(table: SampleTable, data: Data, on_progress: OnProgress | None =
         raise UserError(table.where, "no images", "at least one")
     if table.images is not None:
         return _fit(table.images, data.size, data.channels)
-    path = cache_folder() / f"{_key(table, data)}.npy"
+    path = cache_folder() / "pixels" / f"{_key(table, data)}.npy"
     if not _is_stored(path, len(table), data):
         with contextlib.suppress(OSError):  # what is wrong with the folder is told when the file is written
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # patients' images: for this user alone
         _store(table, data, path, on_progress)
     # Copy on write: torch warns of arrays that are read-only.
     return np.lib.format.open_memmap(path, mode="c")
-
-
-def cache_folder() -> Path:
-    """Give the folder of decoded images: what SUBCLASS_KD_CACHE says, or one where the system keeps caches."""
-    given = os.environ.get("SUBCLASS_KD_CACHE")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("subclass-kd") / "pixels"
 
 
 def _fit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from subclass_kd.data.votes import positive_shares, vote_summary
 from subclass_kd.hierarchy import SubclassHierarchy
 
 SPLITS = ("train", "validation", "test")
+Images = NDArray[np.uint8]  # (N, C, H, W), in memory or mapped from disk
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,7 +113,7 @@ class Samples(Rows):
         fingerprint: changes when any pixel, label, split, group, vote, weight or name does.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     fingerprint: str
 
     @cached_property
