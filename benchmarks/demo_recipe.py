@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.machine import describe_machine
 from subclass_kd.cli import DEMO
@@ -55,8 +56,13 @@ def write_folder(root: Path, folder: Path, train: int = 300, held_out: int = 100
     for prefix, chosen in parts.items():
         rows = np.sort(np.concatenate(chosen))
         for name, content in (("images-idx3", images[rows]), ("labels-idx1", labels[rows])):
-            header = bytes([0, 0, 8, content.ndim]) + np.array(content.shape, ">u4").tobytes()
-            (folder / f"{prefix}-{name}-ubyte").write_bytes(header + content.tobytes())
+            write_idx(folder / f"{prefix}-{name}-ubyte", content)
+
+
+def write_idx(path: Path, content: NDArray[np.uint8]) -> None:
+    """Write an IDX file of bytes."""
+    header = bytes([0, 0, 8, content.ndim]) + np.array(content.shape, ">u4").tobytes()
+    path.write_bytes(header + content.tobytes())
 
 
 def measure(folder: Path, grouping: str, changes: dict[str, Any], seeds: int, runs: Path) -> dict[str, Any]:

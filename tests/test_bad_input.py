@@ -286,6 +286,14 @@ CASES = {
         lambda here: (image(first(here), size=(9, 8)), (here / "study.yaml").write_text(STUDY.replace(", size: 8", "")))
     ),
     "a link to a file outside the root": after(outside_link),
+    "jitter of colour for grey images": override("augment.hue=0.1", "augment.stain=0.05"),
+    "right angles for images that are not square": after(
+        lambda here: (
+            [image(path, size=(8, 9)) for path in (here / "images").rglob("*.png")],
+            (here / "study.yaml").write_text(STUDY.replace(", size: 8", "")),
+        ),
+        override("augment.rotate90=true"),
+    ),
     # Tables
     "no table": study_text("data: {kind: table}\n"),
     "a table that is not there": study_text("data: {kind: table, table: gone.csv}\n"),

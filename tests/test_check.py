@@ -83,6 +83,21 @@ def test_good_data_have_no_findings(good):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("augment", "size", "expected"),
+    [
+        ({"hue": 0.1}, 32, 'key "augment.hue": 0.1, and grey images; images in colour. Remove it.'),
+        ({"rotate90": True}, 32, None),
+        ({"rotate90": True}, None, None),
+    ],
+)
+def test_augmentation_that_does_not_fit_the_images_is_an_error(good, augment, size, expected):
+    data = {"kind": "folder", "root": str(good), "size": size}
+    report = check_study(make_study({"data": data, "augment": augment}))
+    assert messages(report, "augmentation") == ([expected] if expected else [])
+    assert report["errors"] == (expected is not None)
+
+
 def first(root, folder):
     return sorted((root / folder).glob("*.png"))[0]
 

@@ -35,7 +35,7 @@ def keys_of(section, prefix=""):
 
 
 def test_every_key_of_a_study_is_documented_with_its_default():
-    documented = {row[0].strip("`"): row[1].strip("`") for row in table_rows("study-file.md", r"`[a-z_.…]+`")}
+    documented = {row[0].strip("`"): row[1].strip("`") for row in table_rows("study-file.md", r"`[a-z0-9_.…]+`")}
     undocumented = []
     keys = [*keys_of(Study()), *keys_of(Votes(), "votes.")]  # none by default
     for key, field in keys:

@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 
 from subclass_kd import files
+from subclass_kd.cache import cache_folder
 from subclass_kd.config import Data
 from subclass_kd.cores import count_cores
-from subclass_kd.data import fashion_mnist, pixels
-from subclass_kd.data.pixels import cache_folder, load_pixels
+from subclass_kd.data import decoding, fashion_mnist, index, pixels
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.on_demand import OnDemand
+from subclass_kd.data.pixels import load_pixels
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
 
@@ -27,7 +30,7 @@ NAMES = [f"{number:02}.png" for number in range(20)]
 def cache(tmp_path, monkeypatch):
     """Give the cache folder of this test, which does not exist yet."""
     monkeypatch.setenv("SUBCLASS_KD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return tmp_path / "cache" / "pixels"
 
 
 @pytest.fixture
@@ -41,9 +44,14 @@ def images(tmp_path):
     return array, SampleTable("study", list(NAMES), root=folder)
 
 
+def load(*arguments, **options):
+    """Give the images alone."""
+    return load_pixels(*arguments, **options)[0]
+
+
 def refused(table, **data):
     with pytest.raises(UserError) as caught:
-        load_pixels(table, Data(**data))
+        load(table, Data(**data))
     assert len(str(caught.value).splitlines()) == 1
     return caught.value
 
@@ -57,8 +65,8 @@ def decodings(monkeypatch):
         found.append(path.name)
         return original(path, *rest)
 
-    original = pixels.read_image
-    monkeypatch.setattr(pixels, "read_image", read_image)
+    original = decoding.read_image
+    monkeypatch.setattr(decoding, "read_image", read_image)
     return found
 
 
@@ -77,7 +85,7 @@ def fashion_images():
 @pytest.mark.parametrize("data", [{}, {"size": 28}, {"channels": 1}, {"size": 28, "channels": 1}])
 def test_decoded_images_that_fit_are_not_copied(cache, data):
     table = fashion()
-    assert load_pixels(table, Data(**data)) is table.images
+    assert load(table, Data(**data)) is table.images
     assert not cache.exists()
 
 
@@ -86,7 +94,7 @@ def test_decoded_images_are_resized_by_pillow_s_bilinear_and_grey_is_repeated(ch
     table = fashion()
     resized = [Image.fromarray(image[0]).resize((16, 16), Image.Resampling.BILINEAR) for image in table.images]
     expected = np.repeat(np.stack([np.asarray(image) for image in resized])[:, None], channels or 1, axis=1)
-    found = load_pixels(table, Data(size=16, channels=channels))
+    found = load(table, Data(size=16, channels=channels))
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
 
@@ -95,10 +103,10 @@ def test_decoded_colour_becomes_grey_by_its_luma():
     images = np.zeros((2, 3, 8, 9), np.uint8)
     images[:, 0], images[1, 1] = 255, 255
     table = SampleTable("embedded", ["image 0", "image 1"], images=images)
-    found = load_pixels(table, Data(channels=1))
+    found = load(table, Data(channels=1))
     assert found.shape == (2, 1, 8, 9)
     assert [set(image.ravel().tolist()) for image in found] == [{76}, {226}]
-    assert np.array_equal(load_pixels(table, Data(channels=3)), images)
+    assert np.array_equal(load(table, Data(channels=3)), images)
 
 
 def test_a_table_of_no_rows_is_refused():
@@ -110,38 +118,38 @@ def test_a_table_of_no_rows_is_refused():
 
 def test_files_come_row_for_row_as_they_are_stored(images):
     array, table = images
-    found = load_pixels(table, Data())
+    found = load(table, Data())
     assert found.dtype == np.uint8
     assert np.array_equal(found, array)
     order = np.random.default_rng(1).permutation(20)
-    assert np.array_equal(load_pixels(table.take(order), Data()), array[order])
+    assert np.array_equal(load(table.take(order), Data()), array[order])
 
 
 def test_size_and_channels_are_brought_about(images):
     array, table = images
     resized = np.stack([Image.fromarray(image[0]).resize((8, 8), Image.Resampling.BILINEAR) for image in array])
-    assert np.array_equal(load_pixels(table, Data(size=8)), resized[:, None])
-    assert np.array_equal(load_pixels(table, Data(size=8, channels=3)), np.repeat(resized[:, None], 3, axis=1))
-    assert np.array_equal(load_pixels(table, Data(channels=3)), np.repeat(array, 3, axis=1))
+    assert np.array_equal(load(table, Data(size=8)), resized[:, None])
+    assert np.array_equal(load(table, Data(size=8, channels=3)), np.repeat(resized[:, None], 3, axis=1))
+    assert np.array_equal(load(table, Data(channels=3)), np.repeat(array, 3, axis=1))
 
 
 def test_one_colour_image_makes_all_of_them_colour_unless_the_study_says_otherwise(images):
     array, table = images
     colour = np.random.default_rng(2).integers(0, 256, (16, 12, 3), np.uint8)
     Image.fromarray(colour).save(table.root / NAMES[7])
-    found = load_pixels(table, Data())
+    found = load(table, Data())
     assert found.shape == (20, 3, 16, 12)
     assert np.array_equal(found[6], np.repeat(array[6], 3, axis=0))
     assert np.array_equal(found[7], colour.transpose(2, 0, 1))
-    assert load_pixels(table, Data(size=8)).shape == (20, 3, 8, 8)
-    assert load_pixels(table, Data(channels=1)).shape == (20, 1, 16, 12)
+    assert load(table, Data(size=8)).shape == (20, 3, 8, 8)
+    assert load(table, Data(channels=1)).shape == (20, 1, 16, 12)
 
 
 def test_white_is_the_study_s(images):
     _, table = images
     Image.fromarray(np.full((16, 12), 1000, np.uint16)).save(table.root / NAMES[0])
-    assert (load_pixels(table, Data(white=2000))[0] == 128).all()  # 127.5
-    assert (load_pixels(table, Data(white=1000))[0] == 255).all()
+    assert (load(table, Data(white=2000))[0] == 128).all()  # 127.5
+    assert (load(table, Data(white=1000))[0] == 255).all()
 
 
 def test_images_of_several_sizes_ask_for_one(images):
@@ -151,7 +159,7 @@ def test_images_of_several_sizes_ask_for_one(images):
     error = refused(table)
     assert error.found == "images of 3 sizes: 16 of 12 x 16, 3 of 9 x 9, others"
     assert (error.where, error.expected, error.remedy) == ("study", "one size", "Set data.size.")
-    assert load_pixels(table, Data(size=8)).shape == (20, 1, 8, 8)
+    assert load(table, Data(size=8)).shape == (20, 1, 8, 8)
     for name in NAMES[3:]:
         Image.new("L", (12, 16)).save(table.root / name)
     assert refused(table).found == "images of 2 sizes: 17 of 12 x 16, 3 of 9 x 9"
@@ -163,16 +171,16 @@ def test_a_turned_jpeg_has_the_size_that_is_shown(images):
     exif[0x0112] = 6
     turned = np.rot90(array[3, 0])  # orientation 6 turns it back, to the right
     Image.fromarray(turned).save(table.root / NAMES[3], exif=exif)
-    assert np.array_equal(load_pixels(table, Data()), array)
+    assert np.array_equal(load(table, Data()), array)
 
 
 def test_the_pixels_may_be_changed_in_memory_and_stay_on_disk(images):
     torch = pytest.importorskip("torch")
     array, table = images
-    found = load_pixels(table, Data())
+    found = load(table, Data())
     assert torch.from_numpy(found).shape == (20, 1, 16, 12)  # a read-only array would warn, which is an error here
     found[:] = 0
-    assert np.array_equal(load_pixels(table, Data()), array)
+    assert np.array_equal(load(table, Data()), array)
 
 
 def test_progress_is_heard_in_the_calling_thread(images):
@@ -182,7 +190,7 @@ def test_progress_is_heard_in_the_calling_thread(images):
         assert threading.current_thread() is threading.main_thread()
         heard.append((done, total))
 
-    load_pixels(images[1], Data(), hear)
+    load(images[1], Data(), hear)
     assert heard == [(number, 20) for number in range(1, 21)]
 
 
@@ -191,9 +199,9 @@ def test_only_a_few_images_wait_to_be_written(images, monkeypatch):
     started, most = [], []
     table = table.take(np.tile(np.arange(20), 10))
     monkeypatch.setattr(
-        pixels, "read_image", lambda path, *rest: (started.append(path), np.zeros((1, 8, 8), np.uint8))[1]
+        decoding, "read_image", lambda path, *rest: (started.append(path), np.zeros((1, 8, 8), np.uint8))[1]
     )
-    load_pixels(table, Data(size=8, channels=1), lambda done, _: most.append(len(started) - done))
+    load(table, Data(size=8, channels=1), lambda done, _: most.append(len(started) - done))
     assert max(most) <= 4 * count_cores() + 1
 
 
@@ -202,57 +210,57 @@ def test_only_a_few_images_wait_to_be_written(images, monkeypatch):
 
 def test_the_second_call_reads_no_image(images, decodings, monkeypatch, cache):
     array, table = images
-    load_pixels(table, Data(size=8))
+    load(table, Data(size=8))
     assert sorted(decodings) == NAMES
-    assert len(list(cache.iterdir())) == 1
-    first = load_pixels(table, Data(size=8))
-    monkeypatch.setattr(pixels, "read_header", None)
-    assert np.array_equal(load_pixels(table, Data(size=8)), first)
+    assert len(list(cache.glob("*.npy"))) == len(list(cache.glob("*.index.npz"))) == 1
+    first = load(table, Data(size=8))
+    monkeypatch.setattr(decoding, "read_header", None)
+    assert np.array_equal(load(table, Data(size=8)), first)
     assert len(decodings) == 20
     assert array.shape[2] == 16
 
 
 @pytest.mark.parametrize("data", [{"size": 9}, {"channels": 3}, {"white": 4095}])
 def test_another_size_channels_or_white_is_another_file(images, decodings, cache, data):
-    load_pixels(images[1], Data(size=8))
-    load_pixels(images[1], Data(**{"size": 8, **data}))
+    load(images[1], Data(size=8))
+    load(images[1], Data(**{"size": 8, **data}))
     assert len(decodings) == 40
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("*.npy"))) == 2
 
 
 def test_a_changed_file_is_decoded_again(images, decodings):
     array, table = images
-    load_pixels(table, Data())
+    load(table, Data())
     path = table.root / NAMES[4]
     status = path.stat()
     Image.fromarray(255 - array[4, 0]).save(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    found = load_pixels(table, Data())
+    found = load(table, Data())
     assert np.array_equal(found[4], 255 - array[4])
     assert len(decodings) == 40
 
 
 def test_rows_in_another_order_and_another_folder_are_other_pixels(images, decodings, tmp_path):
     array, table = images
-    load_pixels(table, Data())
-    assert np.array_equal(load_pixels(table.take(np.arange(20)[::-1]), Data()), array[::-1])
+    load(table, Data())
+    assert np.array_equal(load(table.take(np.arange(20)[::-1]), Data()), array[::-1])
     shutil.copytree(table.root, tmp_path / "copy")
-    load_pixels(SampleTable("study", table.names, root=tmp_path / "copy"), Data())
+    load(SampleTable("study", table.names, root=tmp_path / "copy"), Data())
     assert len(decodings) == 60
 
 
 def test_the_same_folder_by_another_path_is_the_same(images, decodings, tmp_path, monkeypatch):
     _, table = images
-    load_pixels(table, Data())
+    load(table, Data())
     monkeypatch.chdir(tmp_path)
-    load_pixels(SampleTable("study", table.names, root=Path("images")), Data())
+    load(SampleTable("study", table.names, root=Path("images")), Data())
     assert len(decodings) == 20
 
 
 def test_a_newer_decoder_decodes_again(images, decodings, monkeypatch):
-    load_pixels(images[1], Data())
+    load(images[1], Data())
     monkeypatch.setattr(pixels, "_DECODER", pixels._DECODER + 1)
-    load_pixels(images[1], Data())
+    load(images[1], Data())
     assert len(decodings) == 40
 
 
@@ -280,24 +288,24 @@ def stored_as(array):
     ],
 )
 def test_a_damaged_cache_file_is_made_again(images, decodings, cache, damage):
-    first = np.array(load_pixels(images[1], Data(size=8)))
-    (path,) = cache.iterdir()
+    first = np.array(load(images[1], Data(size=8)))
+    (path,) = cache.glob("*.npy")
     damage(path)
-    assert np.array_equal(load_pixels(images[1], Data(size=8)), first)
+    assert np.array_equal(load(images[1], Data(size=8)), first)
     assert len(decodings) == 40
-    load_pixels(images[1], Data(size=8))
+    load(images[1], Data(size=8))
     assert len(decodings) == 40
 
 
 def test_the_cache_folder_is_the_environment_s_or_the_system_s(cache, monkeypatch):
-    assert cache_folder() == cache
+    assert cache_folder() == cache.parent
     monkeypatch.setenv("SUBCLASS_KD_CACHE", "~/pixels")
     assert cache_folder() == Path.home() / "pixels"
     for unset in ("", None):
         monkeypatch.delenv("SUBCLASS_KD_CACHE")
         if unset is not None:
             monkeypatch.setenv("SUBCLASS_KD_CACHE", unset)
-        assert cache_folder() == platformdirs.user_cache_path("subclass-kd") / "pixels"
+        assert cache_folder() == platformdirs.user_cache_path("subclass-kd")
         monkeypatch.setenv("SUBCLASS_KD_CACHE", "x")
 
 
@@ -346,7 +354,7 @@ def test_a_bad_image_of_a_table_is_named_by_its_row_and_its_path(images):
 
 def test_an_image_that_is_not_what_its_header_said_is_refused(images, cache, monkeypatch):
     _, table = images
-    monkeypatch.setattr(pixels, "read_image", lambda *_: np.zeros((1, 9, 12), np.uint8))
+    monkeypatch.setattr(decoding, "read_image", lambda *_: np.zeros((1, 9, 12), np.uint8))
     error = refused(table)
     assert (error.found, error.expected) == ("12 x 9 pixels", "12 x 16, as its header says")
     assert left_in(cache) == []
@@ -354,9 +362,9 @@ def test_an_image_that_is_not_what_its_header_said_is_refused(images, cache, mon
 
 def test_a_fault_of_ours_stays_one_and_leaves_nothing(images, cache, monkeypatch):
     _, table = images
-    monkeypatch.setattr(pixels, "read_image", lambda *_: 1 / 0)
+    monkeypatch.setattr(decoding, "read_image", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        load_pixels(table, Data())
+        load(table, Data())
     assert left_in(cache) == []
 
 
@@ -366,15 +374,15 @@ def test_an_interrupt_leaves_nothing(images, cache):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_pixels(images[1], Data(), interrupt)
+        load(images[1], Data(), interrupt)
     assert left_in(cache) == []
 
 
-REMEDY = "Set SUBCLASS_KD_CACHE to a folder that can be written."
+REMEDY = "Give --cache (or set SUBCLASS_KD_CACHE to) a folder that can be written."
 
 
 def test_a_cache_folder_that_cannot_be_made_is_refused(images, cache):
-    cache.write_text("a file")
+    cache.parent.write_text("a file")
     error = refused(images[1])
     assert (error.where, error.remedy) == (str(cache), REMEDY)
     assert error.found.startswith("a folder that cannot be written (")
@@ -384,7 +392,8 @@ def test_too_little_space_is_noticed_before_decoding(images, cache, decodings, m
     usage = shutil.disk_usage(".")._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     error = refused(images[1], size=160)
-    assert (error.where, error.found, error.remedy) == (str(cache), "0.1 MB free", REMEDY)
+    assert (error.where, error.found) == (str(cache), "0.1 MB free")
+    assert error.remedy == "Give --cache a folder with more, or decode at each epoch: data.store_limit: 0."
     assert error.expected == "0.5 MB for decoded images"
     assert decodings == []
     assert left_in(cache) == []
@@ -405,11 +414,11 @@ def test_a_disk_that_fills_up_is_one_message_and_leaves_nothing(images, cache, m
 def test_chest_x_rays_are_decoded_and_found_again(decodings):
     names = sorted(path.relative_to(SHARED).as_posix() for path in SHARED.rglob("*.jpeg"))[::40]
     table = SampleTable(str(SHARED), names, root=SHARED)
-    first = load_pixels(table, Data(size=64, channels=1))
+    first = load(table, Data(size=64, channels=1))
     assert first.shape == (len(names), 1, 64, 64)
     assert 90 < first.mean() < 160
     with Image.open(SHARED / names[5]) as image:
         expected = np.asarray(image.convert("L").resize((64, 64), Image.Resampling.BILINEAR))
     assert np.array_equal(first[5, 0], expected)
-    assert np.array_equal(load_pixels(table, Data(size=64, channels=1)), first)
+    assert np.array_equal(load(table, Data(size=64, channels=1)), first)
     assert len(decodings) == len(names)

@@ -9,7 +9,9 @@ from torch import nn
 
 from subclass_kd import targets
 from subclass_kd.augment import Views
+from subclass_kd.config import Augment
 from subclass_kd.errors import UserError
+from subclass_kd.feeding import Feed
 from subclass_kd.targets import Origin
 
 ORIGIN = Origin(teacher="t", data="d", views="v")
@@ -57,8 +59,9 @@ def test_targets_are_the_teachers_logits_for_each_view_of_each_training_image():
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Dropout(0.5))
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
     train = torch.tensor([1, 4, 7, 29])
-    views = Views(seed=2, count=3, flip=True, shift=0.25)
-    logits = targets.compute(teacher, images, train, views, Fabric(accelerator="cpu", devices=1))
+    views = Views(seed=2, count=3, augment=Augment(flip=True, shift=0.25))
+    fabric = Fabric(accelerator="cpu", devices=1)
+    logits = targets.compute(teacher, Feed(images.numpy(), train, fabric), views, fabric)
     assert (logits.shape, logits.dtype, logits.requires_grad) == ((3, 4, 5), torch.float32, False)
     for view in range(3):
         for place, row in enumerate(train.tolist()):

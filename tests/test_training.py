@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from subclass_kd import SubclassHierarchy
 from subclass_kd.augment import Views
-from subclass_kd.config import Student
+from subclass_kd.config import Augment, Student
+from subclass_kd.feeding import Feed
+from subclass_kd.targets import compute
 from subclass_kd.training import Lesson, Pixels, best_epoch, predict, train
 
 HIERARCHY = SubclassHierarchy.from_parent([0, 0, 1, 1])
-VIEWS = Views(seed=3, count=2, flip=True, shift=0.1)
+VIEWS = Views(seed=3, count=2, augment=Augment(flip=True, shift=0.1))
 NETWORK = Student(model="small:convnet", epochs=3, batch_size=8, learning_rate=0.01, weight_decay=0.1)
 
 
@@ -27,7 +29,7 @@ def pixels():
     patterns = torch.randint(0, 256, (4, 1, 8, 8), generator=generator)
     noise = torch.randint(-60, 61, (48, 1, 8, 8), generator=generator)
     images = (patterns[torch.arange(48) % 4] + noise).clamp(0, 255).to(torch.uint8)
-    return Pixels(images, torch.arange(30), torch.arange(30, 48), positive=1)
+    return Pixels(images.numpy(), torch.arange(30), torch.arange(30, 48), positive=1)
 
 
 LABELS = torch.arange(48) % 4
@@ -69,7 +71,7 @@ def test_training_is_that_of_a_bare_loop(pixels):
             # 12 steps: the first at the full rate (5 % of 12 is less than one), then half a cosine over the other 11
             rate = 1.0 if step == 0 else 0.5 * (1 + math.cos(math.pi * (step - 1) / 11))
             optimizer.param_groups[0]["lr"] = 0.01 * rate
-            images = VIEWS.apply(pixels.images[batch], batch, epoch % 2).float() / 255
+            images = VIEWS.apply(torch.from_numpy(pixels.images)[batch], batch, epoch % 2).float() / 255
             loss = F.cross_entropy(bare.head(images.flatten(1)), LABELS[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -141,9 +143,7 @@ def test_a_lesson_with_the_identity_hierarchy_is_the_same_for_either_hard_target
 def test_targets_are_taken_by_view_and_image(pixels):
     """Targets equal to what the student says already make the soft part zero, on the right view only."""
     model = Recording()
-    own = torch.stack([
-        predict(model, pixels.images, pixels.train, fabric(), VIEWS, view) for view in range(2)
-    ])  # fmt: skip
+    own = compute(model, Feed(pixels.images, pixels.train, fabric()), VIEWS, fabric())
     still = Student(model="small:convnet", epochs=2, batch_size=8, learning_rate=1e-12)
     right = fit(copy.deepcopy(model), Lesson(HIERARCHY, LABELS, own, alpha=1.0), pixels, still)[1]
     wrong = fit(copy.deepcopy(model), Lesson(HIERARCHY, LABELS, own.flip(0), alpha=1.0), pixels, still)[1]
@@ -162,7 +162,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch_by_validation(pixels, sele
     assert values[best.epoch - 1] == max(values)
 
     model.load_state_dict(weights)
-    logits = predict(model, pixels.images, pixels.validation, fabric())
+    logits = predict(model, Feed(pixels.images, pixels.validation, fabric()), fabric())
     assert F.cross_entropy(logits, LABELS[30:]).item() == pytest.approx(best.validation_log_loss, rel=1e-5)
     decided = HIERARCHY.class_log_probs(logits).argmax(-1)
     truly = LABELS[30:] // 2
@@ -197,7 +197,7 @@ def test_a_weight_multiplies_the_loss_of_its_sample(pixels):
     model = Recording()
     bare = copy.deepcopy(model)
     fitted, _ = fit(model, Lesson(HIERARCHY, LABELS, weights=weights), pixels, network=once)
-    logits = bare.head(pixels.images[:30].float().flatten(1) / 255)
+    logits = bare.head(torch.from_numpy(pixels.images)[:30].float().flatten(1) / 255)
     (F.cross_entropy(logits, LABELS[:30], reduction="none") * weights[:30]).mean().backward()
     moved = fitted["head.weight"] - bare.head.weight
     gradient = bare.head.weight.grad
@@ -210,11 +210,11 @@ def test_a_curriculum_shows_easy_images_first_in_as_many_steps(pixels):
     """Images whose label is even are easy; three epochs of two stages: one of the easy, two of all."""
     stage = np.where(LABELS.numpy() % 2 == 0, 0, 1)
     plain, staged = Recording(), Recording()
-    fit(plain, Lesson(HIERARCHY, LABELS), pixels, views=Views(0, 1, flip=False, shift=0.0))
-    fit(staged, Lesson(HIERARCHY, LABELS, stage=stage), pixels, views=Views(0, 1, flip=False, shift=0.0))
+    fit(plain, Lesson(HIERARCHY, LABELS), pixels, views=Views(0, 1, Augment(flip=False, shift=0.0)))
+    fit(staged, Lesson(HIERARCHY, LABELS, stage=stage), pixels, views=Views(0, 1, Augment(flip=False, shift=0.0)))
     sizes = [[len(images) for training, images in model.seen if training] for model in (plain, staged)]
     assert sizes[0] == sizes[1] == [8, 8, 7, 7] * 3
-    of_image = {image.numpy().tobytes(): row for row, image in enumerate(pixels.images.float() / 255)}
+    of_image = {image.numpy().tobytes(): row for row, image in enumerate(torch.from_numpy(pixels.images).float() / 255)}
     shown = torch.cat([images for training, images in staged.seen if training])
     rows = [of_image[image.numpy().tobytes()] for image in shown]
     easy = {row for row in range(30) if row % 2 == 0}

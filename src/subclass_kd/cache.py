@@ -9,6 +9,6 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """Give the cache's folder: what SUBCLASS_KD_CACHE says, or one where the system keeps caches."""
+    """Give the cache's folder: what --cache or SUBCLASS_KD_CACHE says, or one where the system keeps caches."""
     given = os.environ.get("SUBCLASS_KD_CACHE")
     return Path(given).expanduser() if given else platformdirs.user_cache_path("subclass-kd")

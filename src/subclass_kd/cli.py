@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import warnings
@@ -43,12 +44,30 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side
 AsJson = Annotated[bool, typer.Option("--json", help="Print results.json instead of tables.")]
 
 
+def _use_cache(folder: Path | None) -> Path | None:
+    if folder is not None:
+        os.environ["SUBCLASS_KD_CACHE"] = str(folder.expanduser().absolute())  # processes that are started inherit it
+    return folder
+
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep decoded images and measurements here; else SUBCLASS_KD_CACHE, or the system's cache folder.",
+        callback=_use_cache,
+        show_default=False,
+    ),
+]
+
+
 @app.command()
 def demo(
     out: Out = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many times each arm is trained.")] = 3,
     workers: Workers = None,
     set_: Set = None,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a whole study on images that come with the package: six arms, a table, a verdict."""
@@ -63,6 +82,7 @@ def run(
     out: Out = None,
     workers: Workers = None,
     set_: Set = None,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a study, or what is left of it, and print its results."""
@@ -78,6 +98,7 @@ def init(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="STUDY.yaml", help="Write here, not on the screen.")
     ] = None,
+    cache: Cache = None,
 ) -> None:
     """Look at data and write a study file with comments, to run as it is or to edit."""
     from subclass_kd.init import init
@@ -97,6 +118,7 @@ def init(
 def check(
     source: Annotated[Path, typer.Argument(metavar="STUDY.yaml|DATA", help="A study, or data as for init.")],
     set_: Set = None,
+    cache: Cache = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Find everything that is wrong with the data, at once. Exit 2 if anything would stop a run."""

@@ -44,6 +44,7 @@ class Data(Section):
     size: int | None = Field(None, ge=8, le=1024, description="height and width in pixels; as stored if not given")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; as stored if not given")
     white: int = Field(65535, ge=255, le=65535, description="grey value of 16-bit images that is white")
+    store_limit: float = Field(50.0, ge=0, allow_inf_nan=False, description="largest store of decoded images, in GB")
     train_images: int | None = Field(None, ge=4, description="use so many training images, drawn by subclass")
     validation: float = Field(0.2, ge=0.02, le=0.5, description="share of the training images that chooses epochs")
     test: float = Field(0.2, ge=0.02, le=0.5, description="share of the images that tests, where no split is given")
@@ -118,6 +119,7 @@ class Network(Section):
     batch_size: int = Field(64, ge=4)
     learning_rate: Positive
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
+    compile: bool = Field(False, description="train what torch.compile makes of it")
 
     @field_validator("options")
     @classmethod
@@ -152,7 +154,14 @@ class Distillation(Section):
     temperature: float = Field(1.0, ge=0.05, le=100)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher; 1 - alpha is the labels'")
     hard_target: Literal["subclass", "class"] = "subclass"
-    views: int = Field(8, ge=1, le=1000, description="fixed augmentations of each training image")
+    views: Literal["online"] | Annotated[int, Field(ge=1, le=1000)] = Field(
+        8, description="fixed augmentations of each training image, or fresh ones with the teacher in the loop"
+    )
+
+    @property
+    def stored(self) -> int | None:
+        """How many views have stored targets; None for views that are made and answered online."""
+        return None if self.views == "online" else self.views
 
 
 class Augment(Section):
@@ -160,6 +169,20 @@ class Augment(Section):
 
     flip: bool = Field(True, description="mirror left and right")
     shift: float = Field(0.08, ge=0, le=0.5, description="largest move, as a share of height and width")
+    flip_vertical: bool = Field(False, description="mirror top and bottom")
+    rotate90: bool = Field(False, description="turn by 0, 90, 180 or 270 degrees")
+    crop: float = Field(0.0, ge=0, le=1, description="smallest share of area of a random resized crop; 0 for no crop")
+    rotation: float = Field(0.0, ge=0, le=180, description="largest angle, in degrees, either way")
+    scale: float = Field(0.0, ge=0, le=0.5, description="enlarge by 1 - scale to 1 + scale")
+    shear: float = Field(
+        0.0, ge=0, le=45, description="largest angle, in degrees, either way, of columns to the vertical"
+    )
+    brightness: float = Field(0.0, ge=0, le=1, description="multiply by 1 - brightness to 1 + brightness")
+    contrast: float = Field(0.0, ge=0, le=1, description="stretch about the mean by 1 - contrast to 1 + contrast")
+    saturation: float = Field(0.0, ge=0, le=1, description="stretch about grey by 1 - saturation to 1 + saturation")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the hue either way, in turns")
+    stain: float = Field(0.0, ge=0, le=0.5, description="haematoxylin, eosin and DAB, each times 1 ± stain and ± stain")
+    erasing: float = Field(0.0, ge=0, le=1, description="chance that a rectangle is erased")
 
 
 class Study(Section):

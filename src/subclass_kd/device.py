@@ -2,34 +2,79 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
 import torch
-from lightning_fabric import Fabric
 
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
 
+# Fabric asks for torchmetrics' version by importing all of it, and torchvision with it: two seconds in every process.
+# All that hangs on the answer is a tool that we do not use. To an import, None means that a module is not there.
+_absent = sys.modules.setdefault("torchmetrics", None) is None  # type: ignore[arg-type]
+from lightning_fabric import Fabric  # noqa: E402
 
-def make_fabric(study: Study) -> Fabric:
-    """Give the study's device and precision.
+if _absent:
+    del sys.modules["torchmetrics"]
 
-    bfloat16 is used by default only on CUDA devices that compute in it. On a CPU it is left to the user
-    (``precision: bfloat16``): whether it gains there differs by network and by the CPU's units.
+
+def make_fabric(study: Study, precision: Literal["float32", "bfloat16"] = "float32") -> Fabric:
+    """Give the study's device, computing in a precision.
 
     Args:
-        study: ``device`` and ``precision`` are read.
+        study: ``device`` is read.
+        precision: "bfloat16" computes in it where torch's autocast allows; weights stay float32.
 
     Returns:
         A Fabric of one device, on which nothing has been set up yet.
     """
     kind, _, number = study.device.partition(":")
-    on_cuda = kind == "cuda" or (kind == "auto" and torch.cuda.is_available())
-    gains = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    half = study.precision == "bfloat16" or (study.precision == "auto" and gains)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return Fabric(
-        accelerator=kind, devices=[int(number)] if number else 1, precision="bf16-mixed" if half else "32-true"
+        accelerator=kind,
+        devices=[int(number)] if number else 1,
+        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
     )
+
+
+def computes_bfloat16(study: Study) -> bool:
+    """Say whether the study's device computes in bfloat16: CUDA from capability 8, CPUs with AVX-512 or AMX."""
+    device = make_fabric(study).device
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # What torch asks itself before it lets oneDNN compute in bfloat16.
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@cache
+def device_name(study_device: str) -> str:
+    """Name the device as its maker does, so that what was measured on one is not taken for another.
+
+    Args:
+        study_device: ``Study.device``.
+    """
+    device = make_fabric(Study(device=study_device)).device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    models = []
+    if (information := Path("/proc/cpuinfo")).exists():
+        lines = information.read_text("utf-8").splitlines()
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return " ".join([device.type, *models[:1], torch.backends.cpu.get_cpu_capability()])
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed for the next step, which needs as much again: giving pages back costs time."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD: the largest that glibc accepts
+            mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
 def check_device(study: Study) -> None:

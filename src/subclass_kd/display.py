@@ -57,7 +57,7 @@ class RunProgress:
         """Note how many images are decoded."""
         self.decoded = (done, total)
 
-    def begin(self, jobs: Sequence[Job], finished: int, workers: int) -> None:
+    def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Note what there is to do."""
         self.remaining = {job.path: job.epochs for job in jobs if job.epochs}
         self.kinds = {job.path: job.kind for job in jobs}

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
 import os
 import queue
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from subclass_kd.config import Study
 from subclass_kd.cores import count_cores
+from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job
+from subclass_kd.processes import end_with_parent, may_have_children, worker_context
 
 # What happened to a job: "started", "epoch" (with an Epoch) or "finished".
 OnEvent = Callable[[Job, str, Any], None]
+# Called with the number of workers and with what was chosen for this device, as Choices.as_dict gives it.
+Prepare = Callable[[int, dict[str, Any]], None]
 MOST_AUTOMATIC_WORKERS = 8  # each takes about 0.8 GB
 
 
@@ -31,8 +33,9 @@ def run_jobs(
     samples: Samples,
     out: Path,
     jobs: Sequence[Job],
-    prepare: Callable[[int], None],
+    prepare: Prepare,
     on_event: OnEvent,
+    before: Any = None,
 ) -> None:
     """Make the files of these jobs, each as soon as what it needs is there.
 
@@ -46,8 +49,9 @@ def run_jobs(
         samples: its data; each process side by side reads them again.
         out: the run folder.
         jobs: in order of preference; what one needs stands before it, or is on disk already.
-        prepare: called once with the number of workers, when device and models are known to be right, before any job.
+        prepare: called once, when device and models are known to be right, before any job.
         on_event: called in this process.
+        before: what was chosen for this device when the run began; None for a new run.
 
     Raises:
         UserError: device, models, or what a job found, are the user's to mend.
@@ -55,9 +59,9 @@ def run_jobs(
     """
     workers = count_workers(study)
     if min(workers, len(jobs)) == 1:
-        _run_here(study, samples, out, jobs, prepare, on_event)
+        _run_here(study, samples, out, jobs, prepare, on_event, before)
     else:
-        _run_side_by_side(study, samples, out, jobs, min(workers, len(jobs)), prepare, on_event)
+        _run_side_by_side(study, samples, out, jobs, min(workers, len(jobs)), prepare, on_event, before)
 
 
 def count_workers(study: Study) -> int:
@@ -70,21 +74,25 @@ def _run_here(
     samples: Samples,
     out: Path,
     jobs: Sequence[Job],
-    prepare: Callable[[int], None],
+    prepare: Prepare,
     on_event: OnEvent,
+    before: Any,
 ) -> None:
     import torch
 
-    from subclass_kd.work import check, make
+    from subclass_kd.build import check
+    from subclass_kd.device import keep_freed_memory
+    from subclass_kd.work import make
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
-        check(study, samples)
-        prepare(1)
+        choices = check(study, samples, before)
+        prepare(1, choices.as_dict())
         for job in jobs:
             on_event(job, "started", None)
-            make(study, samples, out, job, lambda epoch, job=job: on_event(job, "epoch", epoch))  # type: ignore[misc]
+            make(study, samples, out, job, choices, lambda epoch, job=job: on_event(job, "epoch", epoch))  # type: ignore[misc]
             on_event(job, "finished", None)
     finally:
         torch.set_num_threads(threads)
@@ -96,27 +104,31 @@ def _run_side_by_side(
     out: Path,
     jobs: Sequence[Job],
     workers: int,
-    prepare: Callable[[int], None],
+    prepare: Prepare,
     on_event: OnEvent,
+    before: Any,
 ) -> None:
-    # "spawn", since a forked copy of a process that has used torch's threads can hang.
-    context = multiprocessing.get_context("spawn")
+    context = worker_context(study.device)
     events: multiprocessing.Queue[tuple[int, Job | None, str, Any]] = context.Queue()
     inboxes = [context.SimpleQueue() for _ in range(workers)]
     processes = [
-        context.Process(target=_work, args=(study, samples.fingerprint, out, number, inbox, events), daemon=True)
+        context.Process(  # type: ignore[attr-defined]
+            target=_work,
+            args=(study, samples.fingerprint, out, dict(os.environ), number, inbox, events, before),
+            daemon=True,
+        )
         for number, inbox in enumerate(inboxes)
     ]
     waiting, missing, idle = list(jobs), {job.path for job in jobs}, set(range(1, workers))
-    prepared = False  # the first worker checks device and models; until then nothing is made
+    choices: dict[str, Any] | None = None  # the first worker checks device and models; until then nothing is made
     try:
         for process in processes:
             process.start()
         while missing:
-            if prepared and idle:
+            if choices and idle:
                 for job in [job for job in waiting if missing.isdisjoint(job.needs)][: len(idle)]:
                     waiting.remove(job)
-                    inboxes[idle.pop()].put(job)
+                    inboxes[idle.pop()].put((job, choices))
             try:
                 number, job_done, event, content = events.get(timeout=1)
             except queue.Empty:
@@ -124,11 +136,11 @@ def _run_side_by_side(
                 continue
             if event == "failed":
                 raise content if isinstance(content, UserError) else RuntimeError(content)
-            if job_done is None:  # the check, with the kind of device
-                alone = study.workers == "auto" and content != "cpu"
+            if job_done is None:  # the check
+                choices = content
+                alone = study.workers == "auto" and not content["device"].startswith("cpu")
                 idle = {number} if alone else {number, *idle}
-                prepare(len(idle))
-                prepared = True
+                prepare(len(idle), content)
                 continue
             if event == "finished":
                 missing.discard(job_done.path)
@@ -149,22 +161,42 @@ def _check_alive(processes: Sequence[Any]) -> None:
 
 def _load_again(study: Study, fingerprint: str) -> Samples:
     """Read the data as the main process did, or refuse those that have changed since."""
-    samples = load_samples(study)
+    import torch
+
+    samples = load_samples(study, verify=False)  # the main process has just done so
     if samples.fingerprint != fingerprint:
         remedy = "Restore the data and run again, or give another --out."
         raise UserError(samples.table.where, "data that changed while the run went on", "data that stay", remedy)
+    if isinstance(samples.images, OnDemand):
+        alone = study.workers == "auto" and study.device != "cpu" and torch.cuda.is_available()
+        samples.images.processes = max(1, count_cores() // (1 if alone else count_workers(study)))
     return samples
 
 
-def _work(study: Study, fingerprint: str, out: Path, number: int, inbox: Any, events: Any) -> None:
+def _work(
+    study: Study,
+    fingerprint: str,
+    out: Path,
+    environment: dict[str, str],
+    number: int,
+    inbox: Any,
+    events: Any,
+    before: Any,
+) -> None:
     """Do jobs from the inbox until terminated; the first worker begins with the check."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle: it stops this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(environment)  # a copy of a process that was there before has the environment of then
+    end_with_parent()
+    may_have_children()  # those that decode images where there is no store of them
     import torch
 
-    from subclass_kd.work import check, make
+    from subclass_kd.arithmetic import from_dict
+    from subclass_kd.build import check
+    from subclass_kd.device import keep_freed_memory
+    from subclass_kd.work import make
 
     torch.set_num_threads(1)
+    keep_freed_memory()
 
     def attempt(job: Job | None, action: Callable[[], Any]) -> None:
         try:
@@ -175,18 +207,13 @@ def _work(study: Study, fingerprint: str, out: Path, number: int, inbox: Any, ev
             name = job.path if job else "check"
             events.put((number, job, "failed", f"{name}: {traceback.format_exc()}"))
 
+    def do(job: Job, choices: dict[str, Any]) -> None:
+        make(study, load(), out, job, from_dict(choices), lambda epoch: events.put((number, job, "epoch", epoch)))
+
     load = cache(lambda: _load_again(study, fingerprint))
     if number == 0:
-        attempt(None, lambda: check(study, load()))
+        attempt(None, lambda: check(study, load(), before).as_dict())
     while True:
-        job: Job = inbox.get()
+        job, choices = inbox.get()
         events.put((number, job, "started", None))
-        attempt(job, lambda job=job: make(study, load(), out, job, lambda e: events.put((number, job, "epoch", e))))  # type: ignore[misc]
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent has ended without a word, as after kill -9."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+        attempt(job, partial(do, job, choices))

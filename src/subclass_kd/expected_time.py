@@ -48,8 +48,10 @@ def expected_seconds(
         if job.kind in rates:
             seconds += job.epochs * counts["train"] * rates[job.kind][0]
             seconds += job.epochs * counts["validation"] * rates[job.kind][1]
+            if job.kind == "students" and study.distillation.views == "online" and job.needs:
+                seconds += job.epochs * counts["train"] * rates["teachers"][1]
         elif job.kind == "targets":
-            seconds += study.distillation.views * counts["train"] * rates["teachers"][1]
+            seconds += (study.distillation.stored or 1) * counts["train"] * rates["teachers"][1]
         elif job.kind == "predictions":
             seconds += (counts["validation"] + counts["test"]) * rates[kind][1]
     alone = study.workers == "auto" and _device(study) != "cpu"
@@ -67,15 +69,17 @@ def _rates(study: Study, network: Network, hierarchy: SubclassHierarchy, shape: 
     import torch
 
     from subclass_kd import training
+    from subclass_kd.arithmetic import Arithmetic, layouts
     from subclass_kd.augment import Views
     from subclass_kd.device import make_fabric
+    from subclass_kd.feeding import Feed
     from subclass_kd.models import build_model
 
     images = torch.randint(0, 256, (IMAGES + 4, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(len(images)) % hierarchy.num_subclasses
-    pixels = training.Pixels(images, torch.arange(IMAGES), torch.arange(IMAGES, len(images)), positive=0)
-    views = Views(0, study.distillation.views, study.augment.flip, study.augment.shift)
-    logits = torch.zeros(views.count, IMAGES, hierarchy.num_subclasses)
+    pixels = training.Pixels(images.numpy(), torch.arange(IMAGES), torch.arange(IMAGES, len(images)), positive=0)
+    views = Views(0, study.distillation.stored or network.epochs, study.augment)
+    logits = torch.zeros(views.count or 1, IMAGES, hierarchy.num_subclasses)
     lesson = training.Lesson(hierarchy, labels, targets=logits, alpha=0.5)
     mean, std = torch.full((shape[0],), 0.5), torch.full((shape[0],), 0.25)
     model = build_model(network, hierarchy.num_subclasses, shape[0], mean, std)
@@ -84,10 +88,11 @@ def _rates(study: Study, network: Network, hierarchy: SubclassHierarchy, shape: 
     clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter
     marks: list[float] = []
     short = network.model_copy(update={"epochs": 3})
-    training.train(model, lesson, pixels, views, short, fabric, 0, lambda epoch: marks.append(clock()))
+    layout = Arithmetic(layouts(network, model)[0], "float32", network.batch_size).memory_format
+    training.train(model, lesson, pixels, views, short, fabric, 0, lambda epoch: marks.append(clock()), layout)
     model = fabric.setup_module(model)
     started = clock()
-    training.predict(model, images, pixels.train, fabric)
+    training.predict(model, Feed(pixels.images, pixels.train, fabric), fabric, layout=layout)
     predicting = (clock() - started) / IMAGES
     return min(marks[1] - marks[0], marks[2] - marks[1]) / IMAGES, predicting  # the first epoch warms up
 

@@ -153,8 +153,12 @@ def subclass_distillation(
         raise ValueError(
             f"found alpha {alpha}, but it weights the soft term and must be from 0 to 1. Choose such a weight."
         )
+    student, teacher = _softened(student_logits, teacher_logits, temperature)  # (N, K) each
+    soft = temperature**2 * (teacher.exp() * (teacher - student)).sum(-1)  # (N,), as ``distillation``
     if hard_target == "subclass":
-        hard = _cross_entropy(centred(student_logits).log_softmax(-1), subclass_labels)
+        # At a temperature of 1 the student's prediction is already there.
+        log_probs = student if temperature == 1 else centred(student_logits).log_softmax(-1)
+        hard = _cross_entropy(log_probs, subclass_labels)
     elif hard_target == "class":
         class_labels = hierarchy.class_labels(subclass_labels, check_range=False)  # (N,)
         hard = class_cross_entropy(student_logits, class_labels, hierarchy)
@@ -162,7 +166,6 @@ def subclass_distillation(
         raise ValueError(
             f'found hard_target {hard_target!r}, but "subclass" or "class" was expected. Choose one of the two.'
         )
-    soft = distillation(student_logits, teacher_logits, temperature)
     return DistillationLoss(alpha * soft + (1 - alpha) * hard, hard, soft)
 
 

@@ -56,7 +56,7 @@ class _ResidualBlock(nn.Module):
         # Every second pixel by slicing, not by the 1x1 convolution's stride, which is the same: oneDNN 3.13 writes past
         # its memory when it trains that with fewer than 8 or 16 channels (github.com/uxlfoundation/oneDNN/issues/6035).
         kept = x[:, :, :: self.stride, :: self.stride]
-        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(kept))
+        return F.relu_(self.second(F.relu_(self.first(x))) + self.shortcut(kept))
 
 
 class SmallResNet(nn.Module):
@@ -97,7 +97,7 @@ class SmallResNet(nn.Module):
         self.head = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        features = self.stages(F.relu(self.stem(x)))  # (N, 4 * width, H / 8, W / 8)
+        features = self.stages(F.relu_(self.stem(x)))  # (N, 4 * width, H / 8, W / 8)
         logits: Tensor = self.head(self.dropout(features.mean((2, 3))))  # (N, num_classes)
         return logits
 
@@ -127,7 +127,7 @@ class SmallConvNet(nn.Module):
         self.head = nn.Linear(4 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.second(F.relu(self.stem(x))))  # (N, 2 * width, H / 4, W / 4)
-        x = F.relu(self.third(x))  # (N, 4 * width, H / 8, W / 8)
+        x = F.relu_(self.second(F.relu_(self.stem(x))))  # (N, 2 * width, H / 4, W / 4)
+        x = F.relu_(self.third(x))  # (N, 4 * width, H / 8, W / 8)
         logits: Tensor = self.head(x.mean((2, 3)))  # (N, num_classes)
         return logits

@@ -42,7 +42,9 @@ class Job:
 
 
 def plan(study: Study, data_fingerprint: str) -> list[Job]:
-    """List every job of a study, those that others wait for first, the one for results.json last.
+    """List every job of a study: seed by seed, those that others wait for first, the one for results.json last.
+
+    One seed's students may train while the next one's teachers do.
 
     Predictions on the test split need every network to be trained: the test is touched once, at the end.
     """
@@ -55,15 +57,14 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
     def job(kind: Kind, name: str, seed: int, needs: tuple[str, ...], inputs: Any, epochs: int = 0) -> Job:
         return Job(kind, name, seed, needs, fingerprint(kind, name, seed, inputs), epochs)
 
-    jobs = [
-        job("teachers", name, seed, (), teaching, study.teacher.epochs) for seed in study.seeds for name in teachers
-    ]
-    jobs += [job("targets", made.name, made.seed, (made.path,), teaching) for made in jobs]
-    targets = {(made.name, made.seed): made.path for made in jobs if made.kind == "targets"}
+    jobs: list[Job] = []
     for seed in study.seeds:
+        made = [job("teachers", name, seed, (), teaching, study.teacher.epochs) for name in teachers]
+        targets = {teacher.name: job("targets", teacher.name, seed, (teacher.path,), teaching) for teacher in made}
+        jobs += [*made, *targets.values()]
         for name in study.arms:
             teacher = ARMS[name].teacher
-            needs = (targets[teacher, seed],) if teacher else ()
+            needs = (targets[teacher].path,) if teacher else ()
             jobs.append(job("students", name, seed, needs, learning, study.student.epochs))
     trained = [made for made in jobs if made.epochs]
     everything = tuple(made.path for made in trained)

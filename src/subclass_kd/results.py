@@ -15,6 +15,7 @@ from torch import Tensor
 
 import subclass_kd
 from subclass_kd import store
+from subclass_kd.arithmetic import Choices
 from subclass_kd.arms import ARMS, teachers_of
 from subclass_kd.comparison import compare, pairs
 from subclass_kd.config import Study
@@ -30,13 +31,14 @@ SEED_POLICY = (
 )
 
 
-def assemble(study: Study, samples: Samples, out: Path) -> dict[str, Any]:
+def assemble(study: Study, samples: Samples, out: Path, choices: Choices) -> dict[str, Any]:
     """Compute every number of results.json from the files of a run.
 
     Args:
         study: the resolved study.
         samples: its data.
         out: the run folder, with all files that the plan names.
+        choices: how its networks compute.
 
     Returns:
         Plain values that JSON can hold; metrics are shares, 0 to 1, and None where one is not defined.
@@ -49,8 +51,8 @@ def assemble(study: Study, samples: Samples, out: Path) -> dict[str, Any]:
     }  # (S, N) each
     return {
         "schema": 1,
-        "study": study.model_dump(mode="json", exclude={"workers"}),
-        "environment": _environment(study),
+        "study": study.model_dump(mode="json", exclude={"workers": True, "data": {"store_limit"}}),
+        "environment": _environment(study, choices),
         "data": samples.describe(),
         "teachers": teachers,
         "label_bits": _label_bits(study, samples, out) if "subclass" in teachers else None,
@@ -129,7 +131,7 @@ def _label_bits(study: Study, samples: Samples, out: Path) -> dict[str, Any]:
     }
 
 
-def _environment(study: Study) -> dict[str, Any]:
+def _environment(study: Study, choices: Choices) -> dict[str, Any]:
     fabric = make_fabric(study)
     on_cuda = fabric.device.type == "cuda"
     return {
@@ -141,6 +143,6 @@ def _environment(study: Study) -> dict[str, Any]:
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(fabric.device) if on_cuda else fabric.device.type,
-        "precision": str(fabric._precision.precision),
+        "arithmetic": choices.describe(timings=False),
         "seed_policy": SEED_POLICY,
     }

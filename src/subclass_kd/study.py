@@ -21,6 +21,7 @@ from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
 
 CHECK = "check.json"
+ARITHMETIC = "arithmetic.json"
 
 
 class Progress(Protocol):
@@ -29,8 +30,8 @@ class Progress(Protocol):
     def decoding(self, done: int, total: int) -> None:
         """Tell how many of how many images are decoded."""
 
-    def begin(self, jobs: Sequence[Job], finished: int, workers: int) -> None:
-        """Tell which jobs are left, and how many were done before."""
+    def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
+        """Tell which jobs are left, how many were done before, and how the networks compute (arithmetic.json)."""
 
     def event(self, job: Job, event: str, content: Any) -> None:
         """Tell that a job "started", ended an "epoch" (with an Epoch) or is "finished"."""
@@ -42,7 +43,7 @@ class Silent:
     def decoding(self, done: int, total: int) -> None:
         """Say nothing."""
 
-    def begin(self, jobs: Sequence[Job], finished: int, workers: int) -> None:
+    def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Say nothing."""
 
     def event(self, job: Job, event: str, content: Any) -> None:
@@ -55,7 +56,8 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     Files that are there and valid are kept: a finished run trains nothing, an interrupted one goes on.
 
     Args:
-        study: what to run; ``workers`` may differ from run to run, every other key must stay for a given folder.
+        study: what to run; ``workers`` and ``data.store_limit`` may differ from run to run, every other key must stay
+            for a given folder.
         out: the run folder; made if it is not there, which is after everything has been checked.
         progress: hears of every job.
 
@@ -75,27 +77,28 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     _check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
     missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
-    results = None if missing else _read_results(out)
+    results = None if missing else _read(out / RESULTS)
     if results is not None and results.get("data", {}).get("fingerprint") == samples.fingerprint:
         return results
     missing.append(jobs[-1])  # the results, anew
     checked = _check_images(study, samples, findings, out, watching)
 
-    def prepare(workers: int) -> None:
+    def prepare(workers: int, arithmetic: dict[str, Any]) -> None:
         try:
             write_json(out / "study.json", study.model_dump(mode="json"))
             write_json(out / "data.json", samples.describe())
             write_json(out / CHECK, checked)
+            write_json(out / ARITHMETIC, arithmetic)
             _write_listing(out / "samples.csv", samples)
         except OSError as error:
             found = error.strerror or str(error)
             raise UserError(str(out), found, "a folder that can be written", "Give another --out.") from None
-        watching.begin(missing, len(jobs) - len(missing), workers)
+        watching.begin(missing, len(jobs) - len(missing), workers, arithmetic)
 
-    run_jobs(study, samples, out, missing, prepare, watching.event)
+    run_jobs(study, samples, out, missing, prepare, watching.event, _read(out / ARITHMETIC))
     for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
         part.unlink()
-    results = _read_results(out)
+    results = _read(out / RESULTS)
     if results is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")
     return results
@@ -106,12 +109,9 @@ def _check_images(study: Study, samples: Samples, findings: Findings, out: Path,
 
     Sets that come decoded are known, and their owners' business. ``findings`` has what reading the rows gave.
     """
-    try:
-        before = json.loads((out / CHECK).read_text("utf-8"))
-        if before["fingerprint"] == samples.fingerprint:
-            return dict(before)
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
+    before = _read(out / CHECK)
+    if before is not None and before.get("fingerprint") == samples.fingerprint:
+        return before
     if samples.table.images is None:
         check_samples(samples, study, findings, watching.decoding)
         findings.raise_first()
@@ -134,13 +134,13 @@ def _inert(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and not is_number else cell
 
 
-def _read_results(out: Path) -> dict[str, Any] | None:
-    """Read results.json, or give None if it is missing or damaged."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read one of the run's JSON files, or give None if it is missing or damaged."""
     try:
-        results = json.loads((out / RESULTS).read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return results if isinstance(results, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _check_folder(study: Study, out: Path) -> None:
@@ -165,8 +165,10 @@ def _check_folder(study: Study, out: Path) -> None:
     if not isinstance(before, dict):
         raise UserError(str(file), "no study", "the study of this run", "Give another --out.")
     now = study.model_dump(mode="json")
-    before.pop("workers", None)
-    now.pop("workers")
+    for content in (before, now):  # what decides how fast results come, not which
+        content.pop("workers", None)
+        if isinstance(content.get("data"), dict):
+            content["data"].pop("store_limit", None)
     # As text: the order of classes and subclasses is part of the study.
     if json.dumps(before) != json.dumps(now):
         then, present = _flat(before), _flat(now)

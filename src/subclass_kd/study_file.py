@@ -156,9 +156,12 @@ def _apply(content: dict[str, Any], override: str) -> None:
     content[last] = value
 
 
+# Keys that take a word or a number, of which pydantic tells each apart.
+UNIONS = (("workers",), ("distillation", "views"))
 # What may stand there, in our words, by key or by pydantic's kind of error; its own words do for the rest.
 EXPECTED = {
     "workers": "auto, or a whole number of at least 1",
+    "distillation.views": "online, or a whole number from 1 to 1000",
     "device": "auto, cpu, mps, cuda or cuda:N",
     "bool_type": "true or false",
     "dict_type": "keys and values",
@@ -197,8 +200,8 @@ def _explain(error: ValidationError, source: str, overrides: Sequence[str]) -> U
 
 def _keys(location: Sequence[int | str]) -> tuple[str, ...]:
     """Turn pydantic's place of an error into keys: without its marks for a key itself and for a choice of types."""
-    inside = location[:1] if location[0] == "workers" else location
-    return tuple(str(part) for part in inside if part != "[key]")
+    union = next((key for key in UNIONS if location[: len(key)] == key), location)
+    return tuple(str(part) for part in union if part != "[key]")
 
 
 def _valid_keys(sections: Sequence[str]) -> list[str]:

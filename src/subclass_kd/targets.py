@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subclass_kd import store
 from subclass_kd.augment import Views
 from subclass_kd.errors import UserError
-from subclass_kd.training import predict
+from subclass_kd.feeding import Feed
+from subclass_kd.training import as_input
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+MOST_DIFFERENCE = 0.02  # between probabilities in bfloat16 and in float32, for targets to be made in bfloat16
+SECONDS_A_PART = 30.0  # of work that an interruption may cost
 
 
 @dataclass(frozen=True)
@@ -24,25 +34,103 @@ class Origin:
     views: str
 
 
-def compute(teacher: nn.Module, images: Tensor, train: Tensor, views: Views, fabric: Fabric) -> Tensor:
-    """Give the teacher's logits for each view of each training image.
+class Parts:
+    """What is done of targets that take long: files in a folder beside the one to come, each of some images.
 
     Args:
-        teacher: gives logits (B, K) for (B, C, H, W) in [0, 1].
-        images: (N, C, H, W) uint8.
-        train: (n,) int64 rows of the training images.
-        views: V views.
+        path: of the targets to come.
+        mark: fingerprint of what decides them to the last digit; parts of another mark are not used.
+    """
+
+    def __init__(self, path: Path, mark: str) -> None:
+        self._folder, self._mark = path.with_name(f".{path.stem}.parts"), mark
+
+    def read(self) -> list[Tensor]:
+        """Read the parts (V, m, K) that join on from the first image."""
+        parts: list[Tensor] = []
+        while store.is_valid(path := self._path(parts), self._mark):
+            parts.append(store.load(path)["logits"])
+        return parts
+
+    def write(self, before: list[Tensor], part: Tensor) -> None:
+        """Keep a part (V, m, K) that joins on to those before it."""
+        store.save(self._path(before), {"logits": part}, self._mark, {})
+
+    def remove(self) -> None:
+        """Remove them all, when the whole is written."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, before: list[Tensor]) -> Path:
+        return self._folder / f"{sum(part.shape[1] for part in before)}.safetensors"
+
+
+@torch.no_grad()
+def compute(
+    teacher: nn.Module,
+    feed: Feed,
+    views: Views,
+    fabric: Fabric,
+    batch_size: int = 256,
+    layout: torch.memory_format = torch.contiguous_format,
+    parts: Parts | None = None,
+) -> Tensor:
+    """Give the teacher's logits for each view of each training image, in one pass over the images.
+
+    Args:
+        teacher: gives logits (B, K) for (B, C, H, W) in [0, 1]; on the fabric's device.
+        feed: of the n training images.
+        views: V views; of views without end, the first alone.
         fabric: device and precision.
+        batch_size: images at once; the same images are together whatever was done before.
+        layout: in which images lie in memory.
+        parts: keeps what is done every half minute, and gives what was kept before.
 
     Returns:
         (V, n, K) float32 on the CPU.
     """
-    return torch.stack([predict(teacher, images, train, fabric, views, view) for view in range(views.count)])
+    teacher.eval()
+    numbers = range(views.count or 1)
+    draws = [views.draws(feed.rows, view) for view in numbers]  # (n, D) each, or None
+    done = parts.read() if parts else []
+    start = sum(part.shape[1] for part in done)
+    order = [batch for batch in torch.split(torch.arange(len(feed)), batch_size) if batch[0] >= start]
+    fresh: list[Tensor] = []  # (V, B, K) each, on the device
+    saved = time.monotonic()
+    for batch, images in zip(order, feed.batches(order), strict=True):
+        seen = (
+            images if drawn is None else views.render(images, fabric.to_device(drawn[batch])) for drawn in draws
+        )  # (B, C, H, W) each
+        fresh.append(torch.stack([teacher(as_input(view, layout)).float() for view in seen]))
+        if parts and time.monotonic() - saved > SECONDS_A_PART:
+            part = torch.cat(fresh, dim=1).cpu()
+            parts.write(done, part)
+            done, fresh, saved = [*done, part], [], time.monotonic()
+    return torch.cat([*done, *(logits.cpu() for logits in fresh)], dim=1)
 
 
-def write(path: Path, logits: Tensor, origin: Origin, recipe: str) -> None:
-    """Store targets (V, n, K) with their origin."""
-    store.save(path, {"logits": logits}, recipe, asdict(origin))
+@torch.no_grad()
+def largest_difference(teacher: nn.Module, feed: Feed, exact: Fabric, coarse: Fabric) -> float:
+    """Give the largest difference between a teacher's probabilities in two precisions, on up to 256 images.
+
+    Args:
+        teacher: gives logits (B, K).
+        feed: of n images; those that are looked at lie evenly among them.
+        exact: the precision to compare with.
+        coarse: the other.
+
+    Returns:
+        0 to 1.
+    """
+    order = [torch.linspace(0, len(feed) - 1, min(256, len(feed))).long()]
+    images = as_input(next(iter(feed.batches(order))))  # (B, C, H, W)
+    modules = [fabric.setup_module(copy.deepcopy(teacher)).eval() for fabric in (exact, coarse)]
+    probabilities = [module(images).float().softmax(-1) for module in modules]  # (B, K) each
+    return float((probabilities[0] - probabilities[1]).abs().max())
+
+
+def write(path: Path, logits: Tensor, origin: Origin, recipe: str, notes: dict[str, object] | None = None) -> None:
+    """Store targets (V, n, K) with their origin, and notes on how they were computed."""
+    store.save(path, {"logits": logits}, recipe, {**asdict(origin), **(notes or {})})
 
 
 def read(path: Path, origin: Origin) -> Tensor:

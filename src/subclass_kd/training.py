@@ -6,11 +6,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,9 +17,14 @@ from torch.nn import functional as F
 from subclass_kd import curriculum, losses
 from subclass_kd.augment import Views
 from subclass_kd.config import Network
+from subclass_kd.data.rows import Images
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
+from subclass_kd.feeding import Feed
 from subclass_kd.hierarchy import SubclassHierarchy
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Lesson:
     Args:
         hierarchy: of the network's outputs; its identity for a network that predicts classes.
         labels: (N,) int64 into the outputs, for every sample of the data.
-        targets: (V, n, K) teacher logits for each view of each training image, in the order of ``train``; or None.
+        targets: what the teacher says: its logits (V, n, K) for each view of each training image, in the order of
+            ``train``; or a function that gives them, (B, K), for images (B, C, H, W) in [0, 1]; or None.
         temperature, alpha, hard_target: as in :func:`subclass_kd.losses.subclass_distillation`.
         weights: (N,) how much each sample counts, a mean of 1 over the training images; None for all alike.
         stage: (N,) the stage of a curriculum in which each training image enters; None for all at once.
@@ -40,7 +45,7 @@ class Lesson:
 
     hierarchy: SubclassHierarchy
     labels: Tensor
-    targets: Tensor | None = None
+    targets: Tensor | Callable[[Tensor], Tensor] | None = None
     temperature: float = 1.0
     alpha: float = 0.0
     hard_target: Literal["subclass", "class"] = "subclass"
@@ -59,7 +64,7 @@ class Pixels:
         positive: number of the class that F1 speaks of.
     """
 
-    images: Tensor
+    images: Images
     train: Tensor
     validation: Tensor
     positive: int
@@ -74,6 +79,7 @@ def train(
     fabric: Fabric,
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    layout: torch.memory_format = torch.contiguous_format,
 ) -> tuple[dict[str, Tensor], list[Epoch]]:
     """Train a network and give the weights of its best epoch by validation, with the history of all.
 
@@ -88,10 +94,11 @@ def train(
         lesson: what it is taught.
         pixels: the images.
         views: their augmentations.
-        network: epochs, batch size, learning rate, weight decay.
+        network: epochs, batch size, learning rate, weight decay, compile.
         fabric: device and precision.
         seed: fixes order and dropout.
         on_epoch: called after each epoch.
+        layout: in which weights and images lie in memory; changes speed, and the last digits.
 
     Returns:
         The weights of the best epoch on the CPU, by name, and what each epoch did.
@@ -99,18 +106,19 @@ def train(
     Raises:
         UserError: the loss is no longer finite.
     """
-    layout = memory_format(network, model)
+    model.to(memory_format=layout)
     decay = network.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
     count = len(pixels.train)
     steps = math.ceil(count / network.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(network.epochs * steps))
-    learner, learning = fabric.setup(model.to(memory_format=layout), optimizer)
+    learner, learning = fabric.setup(model, optimizer)
+    forward = torch.compile(learner) if network.compile else learner
 
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
-    images = fabric.to_device(pixels.images[pixels.train])  # (n, C, H, W) uint8
+    feed, validation = (Feed(pixels.images, rows, fabric) for rows in (pixels.train, pixels.validation))
     labels = fabric.to_device(lesson.labels[pixels.train])  # (n,)
-    targets = None if lesson.targets is None else fabric.to_device(lesson.targets)  # (V, n, K)
+    answer = _teacher(lesson, fabric)
     weights = None if lesson.weights is None else fabric.to_device(lesson.weights[pixels.train])  # (n,)
     history: list[Epoch] = []
     kept: dict[str, Tensor] = {}
@@ -118,24 +126,25 @@ def train(
     for number in range(network.epochs):
         started = time.perf_counter()
         learner.train()
-        view = number % views.count
+        view = number if views.count is None else number % views.count
         draws = views.draws(pixels.train, view)
-        draws = None if draws is None else fabric.to_device(draws)  # (n, 3)
+        draws = None if draws is None else fabric.to_device(draws)  # (n, D)
         order = _order(lesson, pixels.train, seed * 1_000_003 + number, number, network.epochs)  # (n,)
-        sums = torch.zeros(3, device=fabric.device)  # total, hard, soft; read once an epoch
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
-        for batch in fabric.to_device(order).tensor_split(steps):
-            seen = images[batch] if draws is None else views.render(images[batch], draws[batch])
-            logits = learner(_as_input(seen, layout))  # (B, K)
-            loss = _loss(logits, labels[batch], None if targets is None else targets[view, batch], lesson)
+        batches = order.tensor_split(steps)
+        parts = []  # of the loss, (3, B) a step; read once an epoch
+        for batch, images in zip(fabric.to_device(order).tensor_split(steps), feed.batches(batches), strict=True):
+            seen = as_input(images if draws is None else views.render(images, draws[batch]), layout)
+            logits = forward(seen)  # (B, K)
+            loss = _loss(logits, labels[batch], answer(view, batch, seen), lesson)
             each = loss.total if weights is None else loss.total * weights[batch]  # (B,)
             fabric.backward(each.mean())
             learning.step()
             learning.zero_grad(set_to_none=True)
             schedule.step()
-            sums += torch.stack([part.detach().sum() for part in loss])
-        total, hard, soft = (sums / count).tolist()
-        log_loss, f1 = _validate(learner, lesson, pixels, fabric)
+            parts.append(torch.stack([part.detach() for part in loss]))
+        total, hard, soft = torch.cat(parts, dim=1).mean(1).tolist()
+        log_loss, f1 = _validate(learner, lesson, validation, pixels.positive, fabric, layout)
         if not math.isfinite(total + log_loss):
             where = f'key "{type(network).__name__.lower()}.learning_rate"'
             found = f"{network.learning_rate}, with which the loss is no longer finite in epoch {number + 1}"
@@ -145,6 +154,15 @@ def train(
             kept = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
         on_epoch(history[-1])
     return kept, history
+
+
+def _teacher(lesson: Lesson, fabric: Fabric) -> Callable[[int, Tensor, Tensor], Tensor | None]:
+    """Give what says a teacher's logits (B, K) to (view, batch, images): from memory or computed, or None."""
+    if isinstance(lesson.targets, Tensor):
+        stored = fabric.to_device(lesson.targets)  # (V, n, K)
+        return lambda view, batch, images: stored[view, batch]
+    teacher = lesson.targets
+    return lambda view, batch, images: None if teacher is None else teacher(images)
 
 
 def _order(lesson: Lesson, train: Tensor, seed: int, number: int, epochs: int) -> Tensor:
@@ -181,68 +199,47 @@ def _loss(logits: Tensor, labels: Tensor, targets: Tensor | None, lesson: Lesson
     )
 
 
-def _validate(model: nn.Module, lesson: Lesson, pixels: Pixels, fabric: Fabric) -> tuple[float, float]:
+def _validate(
+    model: nn.Module, lesson: Lesson, feed: Feed, positive: int, fabric: Fabric, layout: torch.memory_format
+) -> tuple[float, float]:
     """Give (log loss of the outputs' labels in nats, F1 of the positive class) on the validation split."""
-    logits = predict(model, pixels.images, pixels.validation, fabric)  # (n, K)
-    labels = lesson.labels[pixels.validation]
+    logits = predict(model, feed, fabric, layout=layout)  # (n, K)
+    labels = lesson.labels[feed.rows]
     log_loss = F.cross_entropy(logits, labels).item()
-    decided = lesson.hierarchy.class_log_probs(logits).argmax(-1) == pixels.positive
-    truly = lesson.hierarchy.class_labels(labels) == pixels.positive
+    decided = lesson.hierarchy.class_log_probs(logits).argmax(-1) == positive
+    truly = lesson.hierarchy.class_labels(labels) == positive
     hits = int((decided & truly).sum())
     return log_loss, 2 * hits / max(1, int(decided.sum()) + int(truly.sum()))
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: Tensor, rows: Tensor, fabric: Fabric, views: Views | None = None, view: int = 0
+    model: nn.Module,
+    feed: Feed,
+    fabric: Fabric,
+    batch_size: int = 512,
+    layout: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """Give a network's logits for some images, as they are or in one view, and leave it in evaluation mode.
+    """Give a network's logits for some images as they are, and leave it in evaluation mode.
 
     Args:
         model: on the fabric's device.
-        images: (N, C, H, W) uint8 on the CPU.
-        rows: (n,) int64: which of them.
+        feed: of the n images.
         fabric: device and precision.
-        views: their augmentations, or None for the images themselves.
-        view: which view, if there are any.
+        batch_size: images at once.
+        layout: in which images lie in memory.
 
     Returns:
         (n, K) float32 on the CPU.
     """
     model.eval()
-    logits = []
-    for samples in torch.split(rows, 512):
-        batch = fabric.to_device(images[samples])
-        if views is not None:
-            batch = views.apply(batch, samples, view)
-        logits.append(model(_as_input(batch)).float().cpu())
-    return torch.cat(logits)
+    order = torch.split(torch.arange(len(feed)), batch_size)
+    logits = [model(as_input(images, layout)).float() for images in feed.batches(order)]  # (B, K) each
+    return torch.cat(logits).cpu()
 
 
-def memory_format(network: Network, model: nn.Module) -> torch.memory_format:
-    """Give the layout to train a network in: channels last, where convolutions train faster, if it is safe.
-
-    A callable of the user's keeps the usual layout, on which its code may count. On a CPU channels last is not safe for
-    a 1x1 convolution with a stride and fewer than 16 input channels: oneDNN, in computing the gradient of its weights,
-    then writes past its workspace (https://github.com/uxlfoundation/oneDNN/issues/6035).
-
-    >>> from subclass_kd.config import Student
-    >>> memory_format(Student(model="timm:resnet18"), nn.Conv2d(16, 32, 1, stride=2))
-    torch.channels_last
-    >>> memory_format(Student(model="timm:resnet18"), nn.Conv2d(15, 32, 1, stride=2))
-    torch.contiguous_format
-    """
-    unsafe = any(
-        set(layer.kernel_size) == {1} and max(layer.stride) > 1 and layer.in_channels // layer.groups < 16
-        for layer in model.modules()
-        if isinstance(layer, nn.Conv2d)
-    )
-    ours = network.model.startswith(("small:", "timm:"))
-    return torch.channels_last if ours and not unsafe else torch.contiguous_format
-
-
-def _as_input(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """Turn uint8 pixels (B, C, H, W) into [0, 1]."""
+def as_input(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Turn pixels (B, C, H, W), 0 to 255, into [0, 1]."""
     return images.to(dtype=torch.float32, memory_format=layout) / 255
 
 

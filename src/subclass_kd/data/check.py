@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subclass_kd.config import Study
+from subclass_kd.data.augmentable import check_augment
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.pixel_checks import check_pixels, count_sizes
 from subclass_kd.data.rows import SPLITS, Rows
@@ -55,7 +56,18 @@ def check_samples(
     check_rows(rows, findings)
     found = scan(rows.table, study.data, on_progress)
     check_pixels(rows, found, study.data, findings)
+    _check_augment(found, study, findings)
     return summary(rows, found)
+
+
+def _check_augment(found: Scan, study: Study, findings: Findings) -> None:
+    looks = [look for look in found.looks if isinstance(look, Look)]
+    if looks:
+        size, channels = study.data.size, study.data.channels or max(look.channels for look in looks)
+        try:
+            check_augment(study.augment, (channels, size or looks[0].height, size or looks[0].width))
+        except UserError as error:
+            findings.add(error, "augmentation")
 
 
 def check_rows(rows: Rows, findings: Findings) -> None:

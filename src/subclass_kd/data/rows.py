@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subclass_kd.data.index import Index
+from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.table import SampleTable
 from subclass_kd.data.votes import positive_shares, vote_summary
 from subclass_kd.hierarchy import SubclassHierarchy
 
 SPLITS = ("train", "validation", "test")
-Images = NDArray[np.uint8]  # (N, C, H, W), in memory or mapped from disk
+# (N, C, H, W): in memory, mapped from disk, or files that are decoded for the rows that are asked for.
+Images = NDArray[np.uint8] | OnDemand
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,21 +113,18 @@ class Samples(Rows):
 
     Args:
         images: (N, C, H, W) uint8.
+        index: what is known of the images without reading them.
         fingerprint: changes when any pixel, label, split, group, vote, weight or name does.
     """
 
     images: Images
+    index: Index
     fingerprint: str
 
     @cached_property
     def mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and spread (C,) of the training images' pixels in [0, 1]; the spread is at least 1e-3."""
-        channels = (self.images[self.train, channel] for channel in range(self.images.shape[1]))
-        counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])  # (C, 256)
-        share, grey = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
-        mean = share @ grey
-        std = np.sqrt(np.maximum(share @ grey**2 - mean**2, 1e-6))
-        return mean.astype(np.float32), std.astype(np.float32)
+        return self.index.mean_and_std(self.train)
 
     def describe(self) -> dict[str, Any]:
         """Give results.json's "data": what the rows are, the images' shape, the fingerprint."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from subclass_kd.config import Study, Votes
 from subclass_kd.curriculum import stages
 from subclass_kd.data import fashion_mnist, folder, lidc, mhist, tabular
+from subclass_kd.data.augmentable import check_augment
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.hierarchies import found_hierarchy, resolve_hierarchy, resolve_positive
 from subclass_kd.data.pixels import load_pixels
@@ -41,7 +42,10 @@ VOTE_CLASSES = {"lidc-votes": lidc.CLASSES, "mhist": mhist.CLASSES}
 
 
 def load_samples(
-    study: Study, on_progress: Callable[[int, int], None] | None = None, findings: Findings | None = None
+    study: Study,
+    on_progress: Callable[[int, int], None] | None = None,
+    findings: Findings | None = None,
+    verify: bool = True,
 ) -> Samples:
     """Read a study's data, name its subclasses, split it, and decode its pixels.
 
@@ -51,6 +55,7 @@ def load_samples(
         study: what to read.
         on_progress: hears how many of how many images are decoded.
         findings: takes warnings; errors are raised.
+        verify: hold stored pixels against their digests; not where another process of the run has just done so.
 
     Raises:
         UserError: data are missing or damaged, do not fit the hierarchy, or are too few; the first of all findings.
@@ -66,16 +71,17 @@ def load_samples(
         findings.raise_first()  # what is wrong with rows comes before what follows from it
         raise
     findings.raise_first()
-    images = load_pixels(rows.table, study.data, on_progress)
+    images, index = load_pixels(rows.table, study.data, on_progress, findings, verify)
+    check_augment(study.augment, images.shape[1:])
     votes, weights = rows.table.votes, rows.table.weights
     optional = [rows.groups, rows.stage, weights, *([votes.positive, votes.annotators] if votes else [])]
     mark = fingerprint(
-        rows.table.names, list(images.shape), images.data.cast("B"), rows.subclass_labels.tobytes(),
+        rows.table.names, index.fingerprint, rows.subclass_labels.tobytes(),
         rows.hierarchy.to_dict(), rows.positive, rows.train.tobytes(), rows.validation.tobytes(), rows.test.tobytes(),
         *("none" if column is None else column.tobytes() for column in optional),
     )  # fmt: skip
     known = {field.name: getattr(rows, field.name) for field in fields(rows)}
-    return Samples(**known, images=images, fingerprint=mark)
+    return Samples(**known, images=images, index=index, fingerprint=mark)
 
 
 def resolve_rows(study: Study, findings: Findings) -> Rows:
