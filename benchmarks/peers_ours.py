@@ -16,12 +16,12 @@ from torch import nn
 
 from benchmarks.peers_common import SEED, Split, Task, Trained, build, run
 from subclass_kd import targets, training
-from subclass_kd.arithmetic import choose
 from subclass_kd.augment import Views
 from subclass_kd.config import Augment, Student, Study, Teacher
 from subclass_kd.device import make_fabric
 from subclass_kd.feeding import Feed
 from subclass_kd.hierarchy import SubclassHierarchy
+from subclass_kd.measuring import choose
 
 TARGETS_SECONDS: list[float] = []
 

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.machine import describe_machine
-from subclass_kd.arithmetic import Arithmetic, choose
+from subclass_kd.arithmetic import Arithmetic
 from subclass_kd.augment import Views
 from subclass_kd.config import Augment, Student, Study, Teacher
 from subclass_kd.device import keep_freed_memory, make_fabric
 from subclass_kd.hierarchy import SubclassHierarchy
+from subclass_kd.measuring import choose
 from subclass_kd.models import build_model
 from subclass_kd.training import Lesson, Pixels, train
 

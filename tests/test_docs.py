@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic_core import PydanticUndefined
 
-from subclass_kd.config import Study, Votes
+from subclass_kd.config import Augment, Study, Votes
 from subclass_kd.models import check_model_name
 from subclass_kd.networks import SmallConvNet, SmallResNet
 from subclass_kd.study_file import make_study
@@ -77,6 +77,25 @@ def test_the_curriculums_effect_is_tabled_as_it_was_measured(monkeypatch):
     assert len(measured["comparisons"]) == 8
     for row in measured["comparisons"]:
         assert benchmark.table_row(row, measured["f1"]) in page
+
+
+def test_what_views_cost_and_buy_is_tabled_as_it_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS.parent))
+    views, operations = (importlib.import_module(f"benchmarks.{name}") for name in ("views", "view_operations"))
+    page = (DOCS / "views.md").read_text("utf-8").splitlines()
+    measured = json.loads((DOCS / "views.json").read_text())
+    assert measured["demo"] == views.DEMO
+    assert [(row["arm"], row["views"]) for row in measured["rows"]] == [
+        (arm, count) for arm in views.ARMS for count in views.VIEWS
+    ]
+    assert all(views.table_row(row, measured["comparisons"]) in page for row in measured["rows"])
+    milliseconds = json.loads((DOCS / "view-operations.json").read_text())["milliseconds"]
+    assert all(operations.table_row(operation, milliseconds) in page for operation in operations.CHANGES)
+
+
+def test_every_key_of_augment_is_explained():
+    explained = [row[0].strip("`").removeprefix("augment.") for row in table_rows("views.md", r"`augment\..+`")]
+    assert sorted(explained) == sorted(Augment.model_fields)
 
 
 def test_every_study_that_is_shown_is_a_study():

@@ -1,9 +1,11 @@
 """The pixel store: embedded images fitted, files decoded once, and a cache that is whole or not there."""
 
 import errno
+import hashlib
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,11 @@ from subclass_kd.data import decoding, fashion_mnist, index, pixels
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.pixels import load_pixels
+from subclass_kd.data.samples import load_samples
+from subclass_kd.data.scan import look_at, scan
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
+from subclass_kd.study_file import make_study
 
 SHARED = Path(__file__).parents[2] / "shared/data/chest_xray"
 NAMES = [f"{number:02}.png" for number in range(20)]
@@ -197,12 +202,12 @@ def test_progress_is_heard_in_the_calling_thread(images):
 def test_only_a_few_images_wait_to_be_written(images, monkeypatch):
     _, table = images
     started, most = [], []
-    table = table.take(np.tile(np.arange(20), 10))
+    table = table.take(np.tile(np.arange(20), 50))
     monkeypatch.setattr(
         decoding, "read_image", lambda path, *rest: (started.append(path), np.zeros((1, 8, 8), np.uint8))[1]
     )
     load(table, Data(size=8, channels=1), lambda done, _: most.append(len(started) - done))
-    assert max(most) <= 4 * count_cores() + 1
+    assert max(most) <= 16 * (2 * count_cores() + 1)
 
 
 # The cache
@@ -408,6 +413,269 @@ def test_a_disk_that_fills_up_is_one_message_and_leaves_nothing(images, cache, m
     assert (error.where, error.remedy) == (str(cache), REMEDY)
     assert error.found == "a folder that cannot be written (No space left on device)"
     assert left_in(cache) == []
+
+
+# What is known of the images without reading them
+
+
+def mean_and_std_by_histogram(images):
+    """From counts of the 256 grey values, in float64: how it was done when all images were read each time."""
+    counts = np.stack([np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(images.shape[1])])
+    share, grey = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+    mean = share @ grey
+    return mean.astype(np.float32), np.sqrt(np.maximum(share @ grey**2 - mean**2, 1e-6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (40, 1, 16, 12), (30, 3, 9, 8), (7, 3, 200, 300)])
+def test_mean_and_spread_come_from_exact_sums(shape):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, shape, np.uint8)
+    rows = np.flatnonzero(random.random(len(images)) < 0.7) if len(images) > 1 else np.array([0])
+    mean, std = index.make(images).mean_and_std(rows)
+    expected_mean, expected_std = mean_and_std_by_histogram(images[rows])
+    assert mean.dtype == std.dtype == np.float32
+    assert np.array_equal(mean, expected_mean)
+    assert np.array_equal(std, expected_std)
+    assert np.allclose(mean, images[rows].mean((0, 2, 3)) / 255)
+    assert np.allclose(std, images[rows].std((0, 2, 3)) / 255)
+
+
+def test_the_spread_of_images_of_one_value_is_not_zero():
+    mean, std = index.make(np.full((3, 1, 8, 8), 51, np.uint8)).mean_and_std(np.arange(3))
+    assert mean.tolist() == pytest.approx([0.2])
+    assert std.tolist() == pytest.approx([1e-3])
+
+
+def test_digests_are_the_first_half_of_sha_256(images):
+    array, _ = images
+    found = index.make(array)
+    expected = [hashlib.sha256(image.tobytes()).digest()[:16] for image in array]
+    assert [row.tobytes() for row in found.digests] == expected
+    assert found.sums[3].tolist() == [[int(array[3].sum()), int((array[3].astype(np.int64) ** 2).sum())]]
+    assert found.sums.shape == (20, 1, 2)
+    assert len(found) == 20
+
+
+def test_the_index_is_the_same_for_memory_for_a_store_and_for_files_that_are_decoded_again(images):
+    array, table = images
+    memory = index.make(array)
+    _, stored = load_pixels(table, Data())
+    on_demand, alone = load_pixels(table, Data(store_limit=0, channels=1))
+    assert isinstance(on_demand, OnDemand)
+    for known in (stored, load_pixels(table, Data())[1], alone):
+        assert known.fingerprint == memory.fingerprint
+        assert known.shape == (1, 16, 12)
+        assert np.array_equal(known.sums, memory.sums)
+    changed = array.copy()
+    changed[19, 0, 15, 11] ^= 1
+    assert index.make(changed).fingerprint != memory.fingerprint
+    assert index.make(array[::-1]).fingerprint != memory.fingerprint
+    assert index.make(array.reshape(20, 1, 12, 16)).fingerprint != memory.fingerprint
+
+
+def test_a_changed_byte_is_found_mended_and_told(images, cache, decodings):
+    array, table = images
+    load(table, Data())
+    (path,) = cache.glob("*.npy")
+    content = bytearray(path.read_bytes())
+    content[-77] ^= 4
+    path.write_bytes(content)
+    findings = Findings()
+    found, known = load_pixels(table, Data(), findings=findings)
+    assert np.array_equal(found, array)
+    assert known.fingerprint == index.make(array).fingerprint
+    assert len(decodings) == 40
+    (warning,) = findings.kept
+    assert (warning.severity, warning.kind, warning.where) == ("warning", "damaged cache", str(path))
+    load_pixels(table, Data(), findings=findings)
+    assert len(findings.kept) == 1
+    assert len(decodings) == 40
+
+
+def test_pixels_that_were_just_verified_are_not_read_again(images, cache, monkeypatch):
+    array, table = images
+    load(table, Data())
+    monkeypatch.setattr(index, "agrees", None)
+    assert np.array_equal(load(table, Data(), verify=False), array)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        lambda content: content[:-30] + bytes(30),
+        lambda content: b"",
+        lambda content: b"no index",
+        None,
+    ],
+)
+def test_a_damaged_or_missing_index_is_made_again(images, cache, decodings, damage):
+    array, table = images
+    load(table, Data())
+    (path,) = cache.glob("*.index.npz")
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    assert np.array_equal(load(table, Data()), array)
+    assert len(decodings) == 40
+    load(table, Data())
+    assert len(decodings) == 40
+
+
+def test_an_index_of_other_arrays_is_none(tmp_path, images):
+    array, _ = images
+    known = index.make(array)
+    index.write(tmp_path / "index.npz", known)
+    assert index.read(tmp_path / "index.npz", 20).fingerprint == known.fingerprint
+    assert index.read(tmp_path / "index.npz", 19) is None
+    assert index.read(tmp_path / "none.npz", 20) is None
+    np.savez(tmp_path / "other.npz", shape=np.array([1, 8, 8]))
+    assert index.read(tmp_path / "other.npz", 20) is None
+    assert not index.agrees(known, array[:19])
+    assert not index.agrees(known, array.reshape(20, 1, 12, 16))
+
+
+def test_every_image_is_verified_in_chunks(images, monkeypatch):
+    array, _ = images
+    monkeypatch.setattr(index, "CHUNK", 3 * array[0].size)
+    known = index.make(array)
+    assert known.fingerprint == index.Index((1, 16, 12), index.digests(array), index.sums(array)).fingerprint
+    for row in range(20):
+        changed = array.copy()
+        changed[row, 0, row % 16, row % 12] ^= 128
+        assert not index.agrees(known, changed)
+    assert index.agrees(known, array)
+
+
+# Above the limit
+
+
+def test_above_the_limit_nothing_but_the_index_is_stored(images, cache, decodings):
+    array, table = images
+    size = 20 * 16 * 12 / 1e9  # in GB
+    found = load(table, Data(store_limit=0.99 * size))
+    assert isinstance(found, OnDemand)
+    assert found.shape == array.shape
+    assert len(found) == 20
+    assert [path.suffix for path in cache.iterdir()] == [".npz"]
+    rows = np.array([3, 3, 0, 19])
+    assert np.array_equal(found[rows], array[rows])
+    assert found[np.array([], np.int64)].shape == (0, 1, 16, 12)
+    load(table, Data(store_limit=0))
+    assert len(decodings) == 20  # the index says what is to be known
+    assert np.array_equal(load(table, Data(store_limit=1.01 * size)), array)
+    assert len(decodings) == 40
+    assert isinstance(load(table, Data(store_limit=0)), OnDemand)
+
+
+def test_what_is_decoded_again_is_resized_and_scaled_as_in_the_store(images):
+    _, table = images
+    Image.fromarray(np.arange(192, dtype=np.uint16).reshape(16, 12) * 5).save(table.root / NAMES[0])
+    options = {"size": 8, "channels": 3, "white": 1000}
+    stored, again = load(table, Data(**options)), load(table, Data(**options, store_limit=0))
+    assert np.array_equal(again[np.arange(20)], stored)
+
+
+def test_a_file_that_changed_since_the_index_was_made_is_refused(images):
+    array, table = images
+    found = load(table, Data(store_limit=0))
+    Image.fromarray(255 - array[4, 0]).save(table.root / NAMES[4])
+    assert np.array_equal(found[np.array([3, 5])], array[[3, 5]])
+    with pytest.raises(UserError) as caught:
+        found[np.array([3, 4])]
+    assert (caught.value.where, caught.value.expected) == (str(table.root / NAMES[4]), "files that stay")
+    Image.new("L", (12, 12)).save(table.root / NAMES[4])
+    with pytest.raises(UserError, match="changed while the run went on"):
+        found[np.array([4])]
+
+
+def test_bad_images_are_refused_above_the_limit_too(images, cache):
+    _, table = images
+    (table.root / NAMES[15]).write_bytes(b"no image")
+    assert refused(table, store_limit=0.0).where == str(table.root / NAMES[15])
+    assert left_in(cache) == []
+
+
+def test_data_that_come_decoded_stay_in_memory_whatever_the_limit(cache):
+    table = fashion()
+    assert load(table, Data(store_limit=0)) is table.images
+    assert not cache.exists()
+
+
+def test_the_limit_is_a_number_from_zero():
+    for limit in (-1.0, float("inf"), float("nan"), "1"):
+        with pytest.raises(ValueError, match="store_limit"):
+            Data(store_limit=limit)
+    assert Data(store_limit=2).store_limit == 2
+
+
+def test_samples_have_one_fingerprint_with_and_without_a_store(images):
+    _, table = images
+    names = [f"{split}/{name}/{number}.png" for split in ("train", "val", "test") for name in "ab" for number in (0, 1)]
+    for source, name in zip(NAMES, names, strict=False):
+        (table.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (table.root / source).rename(table.root / name)
+    for name in NAMES[len(names) :]:
+        (table.root / name).unlink()
+    data = {"kind": "folder", "root": str(table.root), "size": 8}
+    stored = load_samples(make_study({"data": data}))
+    again = load_samples(make_study({"data": {**data, "store_limit": 0}}))
+    assert stored.fingerprint == again.fingerprint
+    assert stored.describe() == again.describe()
+    assert [a.tolist() for a in stored.mean_and_std] == [a.tolist() for a in again.mean_and_std]
+
+
+# One pass for the store and for the check
+
+
+@pytest.fixture
+def odd_images(tmp_path):
+    """Give a table of files whose modes, depths, sizes and orientations differ."""
+    random, folder = np.random.default_rng(0), tmp_path / "odd"
+    folder.mkdir()
+    colour = random.integers(0, 256, (30, 20, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(colour).save(folder / "colour.png")
+    Image.fromarray(colour).save(folder / "turned.jpeg", exif=exif)
+    Image.fromarray(colour).convert("CMYK").save(folder / "cmyk.jpeg")
+    Image.fromarray(colour).convert("P").save(folder / "palette.gif")
+    Image.fromarray(colour).convert("RGBA").save(folder / "alpha.png")
+    Image.fromarray(colour[..., 0]).save(folder / "grey.tiff")
+    Image.fromarray(colour[..., 0]).convert("1").save(folder / "bits.png")
+    Image.fromarray(colour[..., 0].astype(np.uint16) * 200).save(folder / "deep.png")
+    grey_palette = Image.fromarray(colour[..., 0]).convert("P")
+    grey_palette.putpalette([value for value in range(256) for _ in range(3)])
+    grey_palette.save(folder / "grey-palette.png")
+    return SampleTable("study", sorted(path.name for path in folder.iterdir()), root=folder)
+
+
+@pytest.mark.parametrize("data", [{}, {"channels": 1}, {"channels": 3}, {"channels": 3, "white": 4095}, {"size": 40}])
+def test_one_pass_gives_the_pixels_and_the_looks_of_two(odd_images, cache, data):
+    data = Data(**{"size": 12, **data})
+    alone = np.array(load(odd_images, data))
+    shutil.rmtree(cache)
+    looks = []
+    together = load(odd_images, data, looks=looks)
+    assert np.array_equal(together, alone)
+    expected = scan(odd_images, data).looks
+    assert len(looks) == len(expected) == 9
+    for one, two in zip(looks, expected, strict=True):
+        assert np.array_equal(one.signature, two.signature)
+        assert replace(one, signature=None) == replace(two, signature=None)
+    again = []
+    load(odd_images, data, looks=again)
+    assert again == []  # nothing was decoded
+
+
+def test_a_run_decodes_each_file_once(odd_images, decodings, monkeypatch):
+    seen = []
+    monkeypatch.setattr(decoding, "look_at", lambda path, white: (seen.append(path.name), look_at(path, white))[1])
+    load(odd_images, Data(size=8), looks=[])
+    assert sorted(seen) == odd_images.names
+    assert decodings == []
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the chest X-rays of ../shared are not here")

@@ -69,3 +69,72 @@ def test_targets_are_the_teachers_logits_for_each_view_of_each_training_image():
             with torch.no_grad():
                 by_hand = teacher[1](seen.flatten(1))[0]  # no dropout: the teacher answers in evaluation mode
             torch.testing.assert_close(logits[view, place], by_hand)
+
+
+def teacher_and_feed(rows=50):
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 5)).eval()
+    images = torch.randint(0, 256, (rows, 1, 8, 8), dtype=torch.uint8)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return teacher, Feed(images.numpy(), torch.arange(rows), fabric), fabric
+
+
+class Counting(nn.Module):
+    """A teacher that counts what it answers, and fails when it has answered so often."""
+
+    def __init__(self, teacher, fails_at=None):
+        super().__init__()
+        self.teacher, self.fails_at, self.answered = teacher, fails_at, 0
+
+    def forward(self, images):
+        if self.answered == self.fails_at:
+            raise KeyboardInterrupt
+        self.answered += 1
+        return self.teacher(images)
+
+
+def test_an_interruption_costs_no_finished_part_and_no_digit(tmp_path, monkeypatch):
+    """Ten batches of 5 images in 2 views; interrupted in the seventh batch, with a part kept after each."""
+    teacher, feed, fabric = teacher_and_feed()
+    views = Views(seed=2, count=2, augment=Augment())
+    whole = targets.compute(teacher, feed, views, fabric, batch_size=5)
+    monkeypatch.setattr(targets, "SECONDS_A_PART", -1)
+    parts = targets.Parts(tmp_path / "skd-seed0.safetensors", "mark")
+    with pytest.raises(KeyboardInterrupt):
+        targets.compute(Counting(teacher, fails_at=13), feed, views, fabric, batch_size=5, parts=parts)
+    assert sum(part.shape[1] for part in parts.read()) == 30
+    other = targets.Parts(tmp_path / "skd-seed0.safetensors", "another mark")
+    assert other.read() == []
+    counting = Counting(teacher)
+    assert targets.compute(counting, feed, views, fabric, batch_size=5, parts=parts).equal(whole)
+    assert counting.answered == 8  # 4 batches that were left, 2 views each
+    parts.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_batch_size_changes_no_target():
+    teacher, feed, fabric = teacher_and_feed()
+    views = Views(seed=2, count=3, augment=Augment())
+    sizes = [targets.compute(teacher, feed, views, fabric, batch_size=size) for size in (1, 7, 50, 64)]
+    for other in sizes[1:]:
+        torch.testing.assert_close(other, sizes[0], rtol=1e-5, atol=1e-6)
+
+
+def test_views_without_end_have_targets_of_the_images_themselves():
+    teacher, feed, fabric = teacher_and_feed()
+    logits = targets.compute(teacher, feed, Views(seed=2, count=None, augment=Augment()), fabric)
+    assert logits.shape == (1, 50, 5)
+    assert logits.equal(targets.compute(teacher, feed, Views(seed=2, count=1, augment=Augment()), fabric))
+
+
+def test_the_difference_that_bfloat16_makes_is_the_largest_of_all_probabilities():
+    teacher, feed, exact = teacher_and_feed()
+    coarse = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    difference = targets.largest_difference(teacher, feed, exact, coarse)
+    images = torch.cat(list(feed.batches([torch.arange(50)]))).float() / 255
+    with torch.no_grad():
+        by_hand = teacher(images).softmax(-1)
+        rounded = (images.flatten(1).bfloat16() @ teacher[1].weight.T.bfloat16() + teacher[1].bias.bfloat16()).float()
+    assert difference == pytest.approx((rounded.softmax(-1) - by_hand).abs().max().item(), rel=0.2)
+    assert 1e-5 < difference < 0.02
+    assert targets.largest_difference(teacher, feed, exact, exact) == 0

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from subclass_kd.arithmetic import Choices, choose
+from subclass_kd.arithmetic import Choices
 from subclass_kd.config import Network, Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.device import check_device
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint
+from subclass_kd.measuring import choose
 from subclass_kd.models import build_model
 
 

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from subclass_kd.arithmetic import from_dict
 from subclass_kd.display_tables import make_table, show_votes
 from subclass_kd.plan import Job
 
@@ -67,6 +68,8 @@ class RunProgress:
         if self.decoded[1]:
             self._line(f"{self.decoded[1]:,} images decoded")
         self._line(f"{len(jobs)} files to make{kept}; {workers} at a time")
+        for name, chosen in from_dict(arithmetic).describe().items():
+            self._line(f"{name}: {chosen}")
 
     def event(self, job: Job, event: str, content: Any) -> None:
         """Note what happened to a job; say so if it was a whole training."""

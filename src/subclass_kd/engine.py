@@ -18,7 +18,7 @@ from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
-from subclass_kd.plan import Job
+from subclass_kd.plan import Job, grouped
 from subclass_kd.processes import end_with_parent, may_have_children, worker_context
 
 # What happened to a job: "started", "epoch" (with an Epoch) or "finished".
@@ -90,10 +90,12 @@ def _run_here(
     try:
         choices = check(study, samples, before)
         prepare(1, choices.as_dict())
-        for job in jobs:
-            on_event(job, "started", None)
-            make(study, samples, out, job, choices, lambda epoch, job=job: on_event(job, "epoch", epoch))  # type: ignore[misc]
-            on_event(job, "finished", None)
+        for group in grouped(jobs, choices.student.chosen.members):
+            for job in group:
+                on_event(job, "started", None)
+            make(study, samples, out, group, choices, lambda job, epoch: on_event(job, "epoch", epoch))
+            for job in group:
+                on_event(job, "finished", None)
     finally:
         torch.set_num_threads(threads)
 
@@ -109,7 +111,7 @@ def _run_side_by_side(
     before: Any,
 ) -> None:
     context = worker_context(study.device)
-    events: multiprocessing.Queue[tuple[int, Job | None, str, Any]] = context.Queue()
+    events: multiprocessing.Queue[tuple[int, tuple[Job, ...], str, Any]] = context.Queue()
     inboxes = [context.SimpleQueue() for _ in range(workers)]
     processes = [
         context.Process(  # type: ignore[attr-defined]
@@ -119,38 +121,45 @@ def _run_side_by_side(
         )
         for number, inbox in enumerate(inboxes)
     ]
-    waiting, missing, idle = list(jobs), {job.path for job in jobs}, set(range(1, workers))
+    waiting, missing, idle = grouped(jobs, 1), {job.path for job in jobs}, set(range(1, workers))
     choices: dict[str, Any] | None = None  # the first worker checks device and models; until then nothing is made
     try:
         for process in processes:
             process.start()
         while missing:
             if choices and idle:
-                for job in [job for job in waiting if missing.isdisjoint(job.needs)][: len(idle)]:
-                    waiting.remove(job)
-                    inboxes[idle.pop()].put((job, choices))
+                for group in [group for group in waiting if _may_begin(group, missing)][: len(idle)]:
+                    waiting.remove(group)
+                    inboxes[idle.pop()].put((group, choices))
             try:
-                number, job_done, event, content = events.get(timeout=1)
+                number, group, event, content = events.get(timeout=1)
             except queue.Empty:
                 _check_alive(processes)
                 continue
             if event == "failed":
                 raise content if isinstance(content, UserError) else RuntimeError(content)
-            if job_done is None:  # the check
+            if not group:  # the check
                 choices = content
+                waiting = grouped(jobs, content["student"]["chosen"]["members"])
                 alone = study.workers == "auto" and not content["device"].startswith("cpu")
                 idle = {number} if alone else {number, *idle}
                 prepare(len(idle), content)
                 continue
             if event == "finished":
-                missing.discard(job_done.path)
+                missing.difference_update(job.path for job in group)
                 idle.add(number)
-            on_event(job_done, event, content)
+            for job in group:
+                on_event(job, event, content)
     finally:
         for process in processes:
             process.terminate()
         for process in processes:
             process.join()
+
+
+def _may_begin(group: tuple[Job, ...], missing: set[str]) -> bool:
+    """Say whether all that a group needs is there."""
+    return all(missing.isdisjoint(job.needs) for job in group)
 
 
 def _check_alive(processes: Sequence[Any]) -> None:
@@ -198,22 +207,23 @@ def _work(
     torch.set_num_threads(1)
     keep_freed_memory()
 
-    def attempt(job: Job | None, action: Callable[[], Any]) -> None:
+    def attempt(group: tuple[Job, ...], action: Callable[[], Any]) -> None:
         try:
-            events.put((number, job, "finished", action()))
+            events.put((number, group, "finished", action()))
         except UserError as error:
-            events.put((number, job, "failed", error))
+            events.put((number, group, "failed", error))
         except Exception:
-            name = job.path if job else "check"
-            events.put((number, job, "failed", f"{name}: {traceback.format_exc()}"))
+            name = ", ".join(job.path for job in group) or "check"
+            events.put((number, group, "failed", f"{name}: {traceback.format_exc()}"))
 
-    def do(job: Job, choices: dict[str, Any]) -> None:
-        make(study, load(), out, job, from_dict(choices), lambda epoch: events.put((number, job, "epoch", epoch)))
+    def do(group: tuple[Job, ...], choices: dict[str, Any]) -> None:
+        tell = lambda job, epoch: events.put((number, (job,), "epoch", epoch))  # noqa: E731
+        make(study, load(), out, group, from_dict(choices), tell)
 
     load = cache(lambda: _load_again(study, fingerprint))
     if number == 0:
-        attempt(None, lambda: check(study, load(), before).as_dict())
+        attempt((), lambda: check(study, load(), before).as_dict())
     while True:
-        job, choices = inbox.get()
-        events.put((number, job, "started", None))
-        attempt(job, partial(do, job, choices))
+        group, choices = inbox.get()
+        events.put((number, group, "started", None))
+        attempt(group, partial(do, group, choices))

@@ -69,10 +69,11 @@ def _rates(study: Study, network: Network, hierarchy: SubclassHierarchy, shape: 
     import torch
 
     from subclass_kd import training
-    from subclass_kd.arithmetic import Arithmetic, layouts
+    from subclass_kd.arithmetic import Arithmetic
     from subclass_kd.augment import Views
     from subclass_kd.device import make_fabric
     from subclass_kd.feeding import Feed
+    from subclass_kd.measuring import layouts
     from subclass_kd.models import build_model
 
     images = torch.randint(0, 256, (IMAGES + 4, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

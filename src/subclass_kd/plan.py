@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +40,29 @@ class Job:
     def path(self) -> str:
         """The file's path in the run folder."""
         return RESULTS if self.kind == "results" else f"{self.kind}/{self.name}-seed{self.seed}.safetensors"
+
+
+def grouped(jobs: Sequence[Job], members: int) -> list[tuple[Job, ...]]:
+    """Group jobs that one process does together: up to ``members`` students of a seed with as many outputs.
+
+    Every other job is a group of its own; groups come in the order of their first jobs.
+
+    >>> from subclass_kd.study_file import make_study
+    >>> groups = grouped(plan(make_study({"seeds": 1, "arms": ["scratch", "kd", "skd"]}), ""), members=3)
+    >>> [[job.name for job in group] for group in groups if group[0].kind == "students"]
+    [['scratch', 'kd'], ['skd']]
+    """
+    groups: list[list[Job]] = []
+    open_: dict[tuple[int, str], list[Job]] = {}  # the group that the next student of this kind joins
+    for job in jobs:
+        key = (job.seed, ARMS[job.name].outputs) if job.kind == "students" else None
+        if key in open_ and len(open_[key]) < members:
+            open_[key].append(job)
+            continue
+        groups.append([job])
+        if key is not None:
+            open_[key] = groups[-1]
+    return [tuple(group) for group in groups]
 
 
 def plan(study: Study, data_fingerprint: str) -> list[Job]:

@@ -14,6 +14,7 @@ from subclass_kd.data.check import check_samples
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_samples
+from subclass_kd.data.scan import Look
 from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
 from subclass_kd.files import whole, write_json
@@ -73,7 +74,8 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     check_model_name(study.student, "student")
     _check_folder(study, out)
     findings = Findings()
-    samples = load_samples(study, watching.decoding, findings)
+    looks: list[Look] = []  # of images that are decoded now: once serves the store and the check
+    samples = load_samples(study, watching.decoding, findings, looks=looks)
     _check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
     missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
@@ -81,7 +83,8 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     if results is not None and results.get("data", {}).get("fingerprint") == samples.fingerprint:
         return results
     missing.append(jobs[-1])  # the results, anew
-    checked = _check_images(study, samples, findings, out, watching)
+    checked = _check_images(study, samples, findings, out, watching, looks)
+    looks.clear()  # 1 kB an image
 
     def prepare(workers: int, arithmetic: dict[str, Any]) -> None:
         try:
@@ -104,7 +107,9 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     return results
 
 
-def _check_images(study: Study, samples: Samples, findings: Findings, out: Path, watching: Progress) -> dict[str, Any]:
+def _check_images(
+    study: Study, samples: Samples, findings: Findings, out: Path, watching: Progress, looks: list[Look]
+) -> dict[str, Any]:
     """Refuse images that would spoil the answer, a test image among the training images say; once for a run's data.
 
     Sets that come decoded are known, and their owners' business. ``findings`` has what reading the rows gave.
@@ -113,7 +118,7 @@ def _check_images(study: Study, samples: Samples, findings: Findings, out: Path,
     if before is not None and before.get("fingerprint") == samples.fingerprint:
         return before
     if samples.table.images is None:
-        check_samples(samples, study, findings, watching.decoding)
+        check_samples(samples, study, findings, watching.decoding, looks)
         findings.raise_first()
     return findings.as_dict() | {"fingerprint": samples.fingerprint}
 

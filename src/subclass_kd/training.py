@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ from subclass_kd import curriculum, losses
 from subclass_kd.augment import Views
 from subclass_kd.config import Network
 from subclass_kd.data.rows import Images
+from subclass_kd.ensemble import Ensemble
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
@@ -83,6 +84,29 @@ def train(
 ) -> tuple[dict[str, Tensor], list[Epoch]]:
     """Train a network and give the weights of its best epoch by validation, with the history of all.
 
+    As :func:`train_together` with one network; see there.
+    """
+    trained = train_together(
+        [model], [lesson], pixels, views, network, fabric, seed, lambda _, epoch: on_epoch(epoch), layout
+    )
+    return trained[0]
+
+
+def train_together(
+    models: Sequence[nn.Module],
+    lessons: Sequence[Lesson],
+    pixels: Pixels,
+    views: Views,
+    network: Network,
+    fabric: Fabric,
+    seed: int,
+    on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> list[tuple[dict[str, Tensor], list[Epoch]]]:
+    """Train networks on the same images, and give of each the weights of its best epoch, with the history of all.
+
+    Several learn as one :class:`subclass_kd.ensemble.Ensemble`, each as if alone.
+
     Epoch e sees view e mod V of every training image, in an order fixed by (seed, e): all arms of a seed see the same
     images in the same order and take the same number of steps. With a curriculum the early epochs see the easy images
     only, several times each, in as many steps. AdamW (Loshchilov, Hutter 2017,
@@ -90,23 +114,24 @@ def train(
     along a cosine.
 
     Args:
-        model: gives logits (B, K) for images (B, C, H, W) in [0, 1].
-        lesson: what it is taught.
+        models: M networks, of one form if more than one; each gives logits (B, K) for images (B, C, H, W) in [0, 1].
+        lessons: what each is taught; of one stage, if any, and with the same sample weights.
         pixels: the images.
         views: their augmentations.
         network: epochs, batch size, learning rate, weight decay, compile.
         fabric: device and precision.
         seed: fixes order and dropout.
-        on_epoch: called after each epoch.
+        on_epoch: called after each epoch with the number of each network.
         layout: in which weights and images lie in memory; changes speed, and the last digits.
 
     Returns:
-        The weights of the best epoch on the CPU, by name, and what each epoch did.
+        Of each network, the weights of the best epoch on the CPU, by name, and what each epoch did.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: a loss is no longer finite.
     """
-    model.to(memory_format=layout)
+    # Stacked weights have five dimensions, for which channels last means something else.
+    model = models[0].to(memory_format=layout) if len(models) == 1 else Ensemble(models)
     decay = network.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
     count = len(pixels.train)
@@ -117,11 +142,12 @@ def train(
 
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
     feed, validation = (Feed(pixels.images, rows, fabric) for rows in (pixels.train, pixels.validation))
-    labels = fabric.to_device(lesson.labels[pixels.train])  # (n,)
-    answer = _teacher(lesson, fabric)
-    weights = None if lesson.weights is None else fabric.to_device(lesson.weights[pixels.train])  # (n,)
-    history: list[Epoch] = []
-    kept: dict[str, Tensor] = {}
+    labels = [fabric.to_device(lesson.labels[pixels.train]) for lesson in lessons]  # (n,) each
+    answers = [_teacher(lesson, fabric) for lesson in lessons]
+    given = lessons[0].weights
+    weights = None if given is None else fabric.to_device(given[pixels.train])  # (n,)
+    histories: list[list[Epoch]] = [[] for _ in models]
+    kept: list[dict[str, Tensor]] = [{} for _ in models]
     torch.manual_seed(seed)  # dropout
     for number in range(network.epochs):
         started = time.perf_counter()
@@ -129,31 +155,49 @@ def train(
         view = number if views.count is None else number % views.count
         draws = views.draws(pixels.train, view)
         draws = None if draws is None else fabric.to_device(draws)  # (n, D)
-        order = _order(lesson, pixels.train, seed * 1_000_003 + number, number, network.epochs)  # (n,)
+        order = _order(lessons[0], pixels.train, seed * 1_000_003 + number, number, network.epochs)  # (n,)
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
         batches = order.tensor_split(steps)
-        parts = []  # of the loss, (3, B) a step; read once an epoch
+        parts = []  # of the losses, (M * 3, B) a step; read once an epoch
         for batch, images in zip(fabric.to_device(order).tensor_split(steps), feed.batches(batches), strict=True):
             seen = as_input(images if draws is None else views.render(images, draws[batch]), layout)
-            logits = forward(seen)  # (B, K)
-            loss = _loss(logits, labels[batch], answer(view, batch, seen), lesson)
-            each = loss.total if weights is None else loss.total * weights[batch]  # (B,)
-            fabric.backward(each.mean())
+            logits = forward(seen)  # (M, B, K), or (B, K) of one
+            found = [
+                _loss(own, label[batch], answer(view, batch, seen), lesson)
+                for own, label, answer, lesson in zip(_by_model(logits), labels, answers, lessons, strict=True)
+            ]
+            # Each network's gradient is that of its own mean.
+            means = [(loss.total if weights is None else loss.total * weights[batch]).mean() for loss in found]
+            fabric.backward(sum(means[1:], means[0]))
             learning.step()
             learning.zero_grad(set_to_none=True)
             schedule.step()
-            parts.append(torch.stack([part.detach() for part in loss]))
-        total, hard, soft = torch.cat(parts, dim=1).mean(1).tolist()
-        log_loss, f1 = _validate(learner, lesson, validation, pixels.positive, fabric, layout)
-        if not math.isfinite(total + log_loss):
-            where = f'key "{type(network).__name__.lower()}.learning_rate"'
-            found = f"{network.learning_rate}, with which the loss is no longer finite in epoch {number + 1}"
-            raise UserError(where, found, "a rate at which training converges", "Lower it.")
-        history.append(Epoch(number + 1, total, hard, soft, log_loss, f1, time.perf_counter() - started))
-        if best_epoch(history, lesson) is history[-1]:
-            kept = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-        on_epoch(history[-1])
-    return kept, history
+            parts.append(torch.stack([part.detach() for loss in found for part in loss]))
+        means_of = torch.cat(parts, dim=1).mean(1).view(-1, 3).tolist()  # (M, 3)
+        predicted = _by_model(predict(learner, validation, fabric, layout=layout))  # (n, K) each
+        seconds = time.perf_counter() - started
+        for member, (lesson, history) in enumerate(zip(lessons, histories, strict=True)):
+            log_loss, f1 = _judge(predicted[member], lesson, pixels)
+            total, hard, soft = means_of[member]
+            _check_finite(total + log_loss, network, number + 1)
+            history.append(Epoch(number + 1, total, hard, soft, log_loss, f1, seconds))
+            if best_epoch(history, lesson) is history[-1]:
+                state = model.member_state(member) if isinstance(model, Ensemble) else model.state_dict()
+                kept[member] = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            on_epoch(member, history[-1])
+    return list(zip(kept, histories, strict=True))
+
+
+def _by_model(logits: Tensor) -> tuple[Tensor, ...]:
+    """Part logits (M, B, K) by network; (B, K) are those of one."""
+    return logits.unbind() if logits.ndim == 3 else (logits,)
+
+
+def _check_finite(loss: float, network: Network, epoch: int) -> None:
+    if not math.isfinite(loss):
+        where = f'key "{type(network).__name__.lower()}.learning_rate"'
+        found = f"{network.learning_rate}, with which the loss is no longer finite in epoch {epoch}"
+        raise UserError(where, found, "a rate at which training converges", "Lower it.")
 
 
 def _teacher(lesson: Lesson, fabric: Fabric) -> Callable[[int, Tensor, Tensor], Tensor | None]:
@@ -199,15 +243,12 @@ def _loss(logits: Tensor, labels: Tensor, targets: Tensor | None, lesson: Lesson
     )
 
 
-def _validate(
-    model: nn.Module, lesson: Lesson, feed: Feed, positive: int, fabric: Fabric, layout: torch.memory_format
-) -> tuple[float, float]:
-    """Give (log loss of the outputs' labels in nats, F1 of the positive class) on the validation split."""
-    logits = predict(model, feed, fabric, layout=layout)  # (n, K)
-    labels = lesson.labels[feed.rows]
+def _judge(logits: Tensor, lesson: Lesson, pixels: Pixels) -> tuple[float, float]:
+    """Give (log loss of the outputs' labels in nats, F1 of the positive class) of logits (n, K) on validation."""
+    labels = lesson.labels[pixels.validation]
     log_loss = F.cross_entropy(logits, labels).item()
-    decided = lesson.hierarchy.class_log_probs(logits).argmax(-1) == positive
-    truly = lesson.hierarchy.class_labels(labels) == positive
+    decided = lesson.hierarchy.class_log_probs(logits).argmax(-1) == pixels.positive
+    truly = lesson.hierarchy.class_labels(labels) == pixels.positive
     hits = int((decided & truly).sum())
     return log_loss, 2 * hits / max(1, int(decided.sum()) + int(truly.sum()))
 
@@ -230,12 +271,12 @@ def predict(
         layout: in which images lie in memory.
 
     Returns:
-        (n, K) float32 on the CPU.
+        (n, K) float32 on the CPU; of an ensemble, (M, n, K).
     """
     model.eval()
     order = torch.split(torch.arange(len(feed)), batch_size)
     logits = [model(as_input(images, layout)).float() for images in feed.batches(order)]  # (B, K) each
-    return torch.cat(logits).cpu()
+    return torch.cat(logits, dim=-2).cpu()
 
 
 def as_input(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,35 +35,41 @@ if TYPE_CHECKING:
 
 
 def make(
-    study: Study, samples: Samples, out: Path, job: Job, choices: Choices, on_epoch: Callable[[Epoch], None]
+    study: Study,
+    samples: Samples,
+    out: Path,
+    jobs: Sequence[Job],
+    choices: Choices,
+    on_epoch: Callable[[Job, Epoch], None],
 ) -> None:
-    """Make one job's file.
+    """Make the files of one job, or of students that train as one.
 
     Args:
         study: what to run.
         samples: its data.
         out: the run folder.
-        job: which file.
+        jobs: which files, as :func:`subclass_kd.plan.grouped` puts them together.
         choices: how the networks compute, as :func:`check` chose.
-        on_epoch: called after each epoch of a training.
+        on_epoch: called after each epoch of each job's training.
 
     Raises:
         UserError: a file that the job needs is damaged or stale, the model cannot be built, or the disk refuses.
     """
     try:
-        _make(_Bench(study, samples, out, choices, job.seed), job, on_epoch)
+        _make(_Bench(study, samples, out, choices, jobs[0].seed), jobs, on_epoch)
     except OSError as error:
-        where, found = str(error.filename or out / job.path), error.strerror or str(error)
+        where, found = str(error.filename or out / jobs[0].path), error.strerror or str(error)
         raise UserError(where, found, "a disk to read from and write to", "Mend that and run again.") from error
 
 
-def _make(bench: _Bench, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
+def _make(bench: _Bench, jobs: Sequence[Job], on_epoch: Callable[[Job, Epoch], None]) -> None:
+    job = jobs[0]
     if job.kind == "teachers":
         bench.train_teacher(job, on_epoch)
     elif job.kind == "targets":
         bench.make_targets(job)
     elif job.kind == "students":
-        bench.train_student(job, on_epoch)
+        bench.train_students(jobs, on_epoch)
     elif job.kind == "predictions":
         bench.predict(job)
     else:
@@ -86,14 +92,14 @@ class _Bench:
         train, validation = torch.from_numpy(samples.train), torch.from_numpy(samples.validation)
         return Pixels(samples.images, train, validation, samples.positive)
 
-    def train_teacher(self, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
+    def train_teacher(self, job: Job, on_epoch: Callable[[Job, Epoch], None]) -> None:
         """Train on class labels, subclass labels, or subclass labels shuffled inside each class."""
         outputs = "class" if job.name == "class" else "subclass"
         labels = self._labels(outputs, shuffled=job.name == "subclass-shuffled")
         lesson = Lesson(
             self._hierarchy(outputs), labels, weights=self._weights, stage=self._stage("teacher"), select_by="log_loss"
         )
-        self._train(self.study.teacher, "teacher", lesson, job, on_epoch)
+        self._train(self.study.teacher, "teacher", [lesson], [job], on_epoch)
 
     def make_targets(self, job: Job) -> None:
         """Store a teacher's logits for every view of every training image."""
@@ -128,8 +134,12 @@ class _Bench:
         fabric = coarse if accurate else exact
         return fabric.setup_module(teacher).eval(), fabric, notes
 
-    def train_student(self, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
-        """Train one arm."""
+    def train_students(self, jobs: Sequence[Job], on_epoch: Callable[[Job, Epoch], None]) -> None:
+        """Train one arm, or several with as many outputs as one."""
+        self._train(self.study.student, "student", [self._lesson(job) for job in jobs], jobs, on_epoch)
+
+    def _lesson(self, job: Job) -> Lesson:
+        """Say what an arm's student is taught."""
         arm, distillation = ARMS[job.name], self.study.distillation
         hierarchy, labels = self._hierarchy(arm.outputs), self._labels(arm.outputs, arm.shuffled)
         lesson = Lesson(hierarchy, labels, weights=self._weights, stage=self._stage("student"))
@@ -140,7 +150,7 @@ class _Bench:
             lesson = replace(lesson, temperature=temperature, alpha=alpha, hard_target=hard_target)
             taught = self._taught_by(arm.teacher, self.out / job.needs[0], arm.collapse)
             lesson = replace(lesson, targets=taught)
-        self._train(self.study.student, "student", lesson, job, on_epoch)
+        return lesson
 
     def _taught_by(self, name: str, path: Path, collapse: bool) -> Tensor | Callable[[Tensor], Tensor]:
         """Give a teacher's stored targets (V, n, K), or what answers online; collapsed, with C columns."""
@@ -197,22 +207,37 @@ class _Bench:
         }  # (n, outputs) each
         store.save(self.out / job.path, logits, job.recipe, cost)
 
-    def _train(self, network: Network, role: str, lesson: Lesson, job: Job, on_epoch: Callable[[Epoch], None]) -> None:
+    def _train(
+        self,
+        network: Network,
+        role: str,
+        lessons: Sequence[Lesson],
+        jobs: Sequence[Job],
+        on_epoch: Callable[[Job, Epoch], None],
+    ) -> None:
         started = time.perf_counter()
-        outputs = "class" if lesson.hierarchy.num_subclasses == self.samples.hierarchy.num_classes else "subclass"
-        model = self._model(network, role, outputs)
-        seed = derived_seed(self.seed, role, "order")
+        of_classes = lessons[0].hierarchy.num_subclasses == self.samples.hierarchy.num_classes
+        models = [self._model(network, role, "class" if of_classes else "subclass") for _ in jobs]
         chosen = (self.choices.teacher if role == "teacher" else self.choices.student).chosen
-        fabric = make_fabric(self.study, chosen.precision)
-        weights, history = training.train(
-            model, lesson, self.pixels, self.views, network, fabric, seed, on_epoch, chosen.memory_format
+        trained = training.train_together(
+            models,
+            lessons,
+            self.pixels,
+            self.views,
+            network,
+            make_fabric(self.study, chosen.precision),
+            derived_seed(self.seed, role, "order"),
+            lambda number, epoch: on_epoch(jobs[number], epoch),
+            chosen.memory_format,
         )
-        notes = {
-            "best": asdict(training.best_epoch(history, lesson)),
-            "history": [asdict(epoch) for epoch in history],
-            "train_seconds": time.perf_counter() - started,
-        }
-        store.save(self.out / job.path, weights, job.recipe, notes)
+        seconds = (time.perf_counter() - started) / len(jobs)
+        for job, lesson, (weights, history) in zip(jobs, lessons, trained, strict=True):
+            notes = {
+                "best": asdict(training.best_epoch(history, lesson)),
+                "history": [asdict(epoch) for epoch in history],
+                "train_seconds": seconds,
+            }
+            store.save(self.out / job.path, weights, job.recipe, notes)
 
     def _origin(self, weights: dict[str, Tensor]) -> targets.Origin:
         """Say what targets that a teacher of these weights makes now would come from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,11 +50,18 @@ def check_study(study: Study, on_progress: Callable[[int, int], None] | None = N
 
 
 def check_samples(
-    rows: Rows, study: Study, findings: Findings, on_progress: Callable[[int, int], None] | None = None
+    rows: Rows,
+    study: Study,
+    findings: Findings,
+    on_progress: Callable[[int, int], None] | None = None,
+    looks: Sequence[Look] = (),
 ) -> dict[str, Any]:
-    """Find what is wrong with rows that are settled, and with their pixels; give "data" of :func:`check_study`."""
+    """Find what is wrong with rows that are settled, and with their pixels; give "data" of :func:`check_study`.
+
+    ``looks``, of all images, spare decoding them again.
+    """
     check_rows(rows, findings)
-    found = scan(rows.table, study.data, on_progress)
+    found = Scan(list(looks)) if looks else scan(rows.table, study.data, on_progress)
     check_pixels(rows, found, study.data, findings)
     _check_augment(found, study, findings)
     return summary(rows, found)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,33 @@ from subclass_kd.config import Data
 from subclass_kd.cores import count_cores
 from subclass_kd.data import index
 from subclass_kd.data.findings import Findings
-from subclass_kd.data.images import Header, read_header, read_image
+from subclass_kd.data.images import Header, read_header, read_image, refit
 from subclass_kd.data.index import Index
+from subclass_kd.data.scan import Look, look_at
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
 from subclass_kd.files import whole
 
 # How many images are done, of how many.
 OnProgress = Callable[[int, int], None]
-T = TypeVar("T")
-AHEAD = 4 * count_cores()  # images that wait to be written
+CHUNK = 250_000  # bytes of pixels that a thread decodes at a time, or one image
+MOST_TOGETHER = 16  # images; an interrupt waits for no more
+AHEAD = 2 * count_cores()  # such chunks that wait to be written
 
 
-def decode(table: SampleTable, data: Data, path: Path, on_progress: OnProgress | None) -> Index:
+class _Chunk(NamedTuple):
+    """Some images in a row, and what is known of them; of those that cannot be read, why not, by row."""
+
+    images: NDArray[np.uint8]
+    digests: NDArray[np.uint8]
+    sums: NDArray[np.int64]
+    looks: list[Look]
+    failed: dict[int, UserError]
+
+
+def decode(
+    table: SampleTable, data: Data, path: Path, on_progress: OnProgress | None, looks: list[Look] | None = None
+) -> Index:
     """Decode all images of a table; if all can be read, write them into a file, unless it would be too large.
 
     Memory holds a few images at a time.
@@ -40,42 +54,70 @@ def decode(table: SampleTable, data: Data, path: Path, on_progress: OnProgress |
         data: ``size``, ``channels``, ``white`` and ``store_limit`` are read.
         path: the file, a .npy of (N, C, H, W) uint8; it appears whole or not at all.
         on_progress: called in this thread after each image.
+        looks: filled with what a check needs to know of each image, about 1 kB; None if nobody asks.
 
     Raises:
         UserError: as :func:`subclass_kd.data.pixels.load_pixels`.
         OSError: the file cannot be written.
     """
-    count = len(table)
+    count, done = len(table), 0
     digests: list[NDArray[np.uint8]] = []
     sums: list[NDArray[np.int64]] = []
     with ThreadPoolExecutor(count_cores()) as pool:
         failed: dict[int, UserError] = {}  # by row
         shape = _find_shape(table, data, pool, failed)
+        # Small images several at a time: a thread's hand-over costs more than the pixels of one.
+        step = max(1, min(MOST_TOGETHER, CHUNK // max(1, int(np.prod(shape)))))
 
-        def read(row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]] | UserError:
-            if row in failed:
-                return failed[row]
-            image = _attempt(lambda: read_image(_path(table, row), shape[0], data.size, data.white))
-            if isinstance(image, UserError):
-                return image
-            if image.shape != shape:
-                found = f"{image.shape[2]} x {image.shape[1]} pixels"
-                return UserError(str(_path(table, row)), found, f"{shape[2]} x {shape[1]}, as its header says")
-            return image, index.digests(image[None]), index.sums(image[None])
+        def read(number: int) -> _Chunk:
+            rows = range(number * step, min(count, (number + 1) * step))
+            return _read(table, data, rows, shape, failed, looks is not None)
 
         with _writing(path, (count, *shape), is_too_large(count, shape, data)) as file:
-            for row, seen in enumerate(in_order(pool, read, count, AHEAD)):
-                if isinstance(seen, UserError):
-                    failed[row] = seen
-                elif not failed:
-                    digests.append(seen[1])
-                    sums.append(seen[2])
-                    if file is not None:
-                        file.write(seen[0].tobytes())
-                if on_progress is not None:
-                    on_progress(row + 1, count)
+            for chunk in in_order(pool, read, -(-count // step), AHEAD):
+                failed |= chunk.failed
+                digests.append(chunk.digests)
+                sums.append(chunk.sums)
+                if looks is not None:
+                    looks.extend(chunk.looks)
+                if file is not None and not failed:
+                    file.write(chunk.images.data)
+                for _ in chunk.images:
+                    done += 1
+                    if on_progress is not None:
+                        on_progress(done, count)
             _raise_failed(table, failed)
     return Index(shape, np.concatenate(digests), np.concatenate(sums))
+
+
+def _read(
+    table: SampleTable, data: Data, rows: range, shape: tuple[int, int, int], failed: dict[int, UserError], look: bool
+) -> _Chunk:
+    """Decode the images of some rows; those that have failed before fail again."""
+    images, errors = np.zeros((len(rows), *shape), dtype=np.uint8), {}
+    looks: list[Look] = []
+
+    def read(row: int) -> NDArray[np.uint8]:
+        path = _path(table, row)
+        if row in failed:
+            raise failed[row]
+        if look:
+            seen, whole_image = look_at(path, data.white)
+            looks.append(seen)
+            image = refit(whole_image, shape[0], data.size)
+        else:
+            image = read_image(path, shape[0], data.size, data.white)
+        if image.shape != shape:
+            found = f"{image.shape[2]} x {image.shape[1]} pixels"
+            raise UserError(str(path), found, f"{shape[2]} x {shape[1]}, as its header says")
+        return image
+
+    for place, row in enumerate(rows):
+        try:
+            images[place] = read(row)
+        except UserError as error:
+            errors[row] = error
+    return _Chunk(images, index.digests(images), index.sums(images), looks, errors)
 
 
 def is_too_large(count: int, shape: tuple[int, int, int], data: Data) -> bool:
@@ -110,7 +152,10 @@ def _find_shape(table: SampleTable, data: Data, pool: Executor, failed: dict[int
     channels = 1
 
     def read(row: int) -> Header | UserError:
-        return _attempt(lambda: read_header(_path(table, row)))
+        try:
+            return read_header(_path(table, row))
+        except UserError as error:
+            return error
 
     for row, header in enumerate(in_order(pool, read, len(table), AHEAD)):
         if isinstance(header, UserError):
@@ -124,13 +169,6 @@ def _find_shape(table: SampleTable, data: Data, pool: Executor, failed: dict[int
         raise UserError(table.where, found, "one size", "Set data.size.")
     width, height = (data.size, data.size) if data.size else next(iter(sizes), (0, 0))  # none: every row has failed
     return data.channels or channels, height, width
-
-
-def _attempt(read: Callable[[], T]) -> T | UserError:
-    try:
-        return read()
-    except UserError as error:
-        return error
 
 
 def _path(table: SampleTable, row: int) -> Path:

@@ -103,11 +103,20 @@ def finish(image: Image.Image, channels: int, size: int | None) -> NDArray[np.ui
     """
     from PIL import Image
 
-    image = image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.array(image)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def refit(pixels: NDArray[np.uint8], channels: int, size: int | None) -> NDArray[np.uint8]:
+    """Bring an image that :func:`read_image` gave at its own size (C, H, W) to other channels and size, as it would."""
+    from PIL import Image
+
+    image = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return finish(Image.fromarray(image), channels, size)
 
 
 @contextmanager

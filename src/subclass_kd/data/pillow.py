@@ -122,7 +122,8 @@ def _to_8_bits(image: Image.Image, path: Path, white: int) -> Image.Image:
         return Image.fromarray(_scale_grey(np.asarray(image), image.info.get("transparency"), path, white))
     mode = "L" if image.mode in _GREY else "RGB"
     if not image.has_transparency_data:
-        return image.convert(mode)
+        image.load()
+        return image if image.mode == mode else image.convert(mode)
     layer = image.convert("LA" if mode == "L" else "RGBA")
     black = Image.new(mode, layer.size)
     black.paste(layer, mask=layer.getchannel("A"))

@@ -15,10 +15,11 @@ from subclass_kd.config import Data
 from subclass_kd.data import index
 from subclass_kd.data.decoding import OnProgress, decode, is_too_large
 from subclass_kd.data.findings import Findings
-from subclass_kd.data.images import finish
+from subclass_kd.data.images import refit
 from subclass_kd.data.index import Index
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.rows import Images
+from subclass_kd.data.scan import Look
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint
@@ -32,6 +33,7 @@ def load_pixels(
     on_progress: OnProgress | None = None,
     findings: Findings | None = None,
     verify: bool = True,
+    looks: list[Look] | None = None,
 ) -> tuple[Images, Index]:
     """Give all images of a table at the study's size and number of channels.
 
@@ -48,6 +50,7 @@ def load_pixels(
         findings: takes the warning that stored pixels were damaged, and decoded again.
         verify: hold stored pixels against their digests, which reads them all once; a worker process need not do again
             what the main process has just done.
+        looks: filled with what a check needs to know of each image, if files are decoded now: once serves both.
 
     Returns:
         The images, (N, C, H, W) uint8 row for row, and their index. They are in memory, mapped from disk (changes to
@@ -74,7 +77,7 @@ def load_pixels(
     try:
         with contextlib.suppress(OSError):  # what is wrong with the folder is told when a file is written
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # patients' images: for this user alone
-        known = decode(table, data, path, on_progress)
+        known = decode(table, data, path, on_progress, looks)
         index.write(beside, known)
     except OSError as error:
         found = f"a folder that cannot be written ({error.strerror or error})"
@@ -92,12 +95,9 @@ def _fit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> N
     shape = (channels or images.shape[1], height, width)
     if images.shape[1:] == shape:
         return images
-    from PIL import Image
-
     fitted = np.empty((len(images), *shape), dtype=np.uint8)
     for row, image in enumerate(images):
-        pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-        fitted[row] = finish(Image.fromarray(pixels), shape[0], size)
+        fitted[row] = refit(image, shape[0], size)
     return fitted
 
 

@@ -16,6 +16,7 @@ from subclass_kd.data.findings import Findings
 from subclass_kd.data.hierarchies import found_hierarchy, resolve_hierarchy, resolve_positive
 from subclass_kd.data.pixels import load_pixels
 from subclass_kd.data.rows import Rows, Samples
+from subclass_kd.data.scan import Look
 from subclass_kd.data.splits import make_splits
 from subclass_kd.data.table import SampleTable, number
 from subclass_kd.data.table import Votes as VoteCounts
@@ -46,6 +47,7 @@ def load_samples(
     on_progress: Callable[[int, int], None] | None = None,
     findings: Findings | None = None,
     verify: bool = True,
+    looks: list[Look] | None = None,
 ) -> Samples:
     """Read a study's data, name its subclasses, split it, and decode its pixels.
 
@@ -56,6 +58,7 @@ def load_samples(
         on_progress: hears how many of how many images are decoded.
         findings: takes warnings; errors are raised.
         verify: hold stored pixels against their digests; not where another process of the run has just done so.
+        looks: filled with what :mod:`subclass_kd.data.check` needs to know of each image, if files are decoded now.
 
     Raises:
         UserError: data are missing or damaged, do not fit the hierarchy, or are too few; the first of all findings.
@@ -71,7 +74,7 @@ def load_samples(
         findings.raise_first()  # what is wrong with rows comes before what follows from it
         raise
     findings.raise_first()
-    images, index = load_pixels(rows.table, study.data, on_progress, findings, verify)
+    images, index = load_pixels(rows.table, study.data, on_progress, findings, verify, looks)
     check_augment(study.augment, images.shape[1:])
     votes, weights = rows.table.votes, rows.table.weights
     optional = [rows.groups, rows.stage, weights, *([votes.positive, votes.annotators] if votes else [])]

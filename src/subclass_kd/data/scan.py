@@ -109,12 +109,21 @@ def scan(table: SampleTable, data: Data, on_progress: Callable[[int, int], None]
 def _look(table: SampleTable, data: Data, row: int) -> Look | UserError:
     if table.images is not None:
         return describe(table.images[row], bits=8)
-    path = (table.root or Path()) / table.names[row]
     try:
-        header = read_header(path)
-        return describe(read_image(path, header.channels, None, data.white), header.bits)
+        return look_at((table.root or Path()) / table.names[row], data.white)[0]
     except UserError as error:
         return error
+
+
+def look_at(path: Path, white: int) -> tuple[Look, NDArray[np.uint8]]:
+    """Decode an image at its own size, look at it, and give it too, (C, H, W).
+
+    Raises:
+        UserError: as :func:`subclass_kd.data.images.read_image`.
+    """
+    header = read_header(path)
+    image = read_image(path, header.channels, None, white)
+    return describe(image, header.bits), image
 
 
 def describe(image: NDArray[np.uint8], bits: int) -> Look:
