@@ -2,14 +2,16 @@
 
     python -m benchmarks.data_scaling [--rounds N] [--json FILE]
 
-Images are JPEG files of 80 x 80 pixels, made for this, in folders of two classes of two subclasses; the study wants them
-at 64 x 64. ``decode``: the study's samples are loaded into an empty cache, on all cores. ``open``: they are loaded again,
-in a new process; every stored image is held against its digest. ``epoch``: the default small student learns from the training
-images (64 %) on one thread, and is judged on the validation images (16 %). ``predict``: its answers to all images. Times are those
-of a clock on the wall, medians over rounds in which the sizes take turns; CPU seconds, which other work on the machine disturbs less,
-stand beside them. Memory is read from /proc (Linux) twenty times a second: ``anonymous`` is the process's own, the most in
-a step above what it was after a rehearsal on 1,000 images; ``file`` is what the system holds of files for it, as long
-as there is room.
+Images are JPEG files of 80 x 80 pixels, made for this, in folders of two classes of two subclasses; the study wants
+them at 64 x 64. ``decode``: the study's samples are loaded into an empty cache, on all cores. ``open``: they are loaded
+again, in a new process; every stored image is held against its digest. ``epoch``: the default small student learns from
+the training images (64 %) on one thread, and is judged on the validation images (16 %). ``predict``: its answers to all
+images. Times are those of a clock on the wall, medians over rounds in which the sizes take turns; CPU seconds, which
+other work on the machine disturbs less, stand beside them.
+
+Memory is read from /proc (Linux) twenty times a second, the most in a step above what it was before: ``anonymous`` is
+the process's own, after a rehearsal on 4,000 other images, which fill the batches; ``file`` is what of the store is
+mapped into the process, and given back when the system needs room.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from benchmarks.machine import describe_machine
 from subclass_kd.files import write_json
 
 SIZES = (1_000, 10_000, 60_000)
-REHEARSAL = 1_000
+REHEARSAL = 4_000
 STEPS = ("decode", "open", "epoch", "predict")
 SIDE, STORED = 80, 64
 BATCH = 64
@@ -138,7 +140,8 @@ def _learn_and_predict(samples: Any, result: dict[str, Any]) -> None:
 
 def run(what: Callable[[str, str], dict[str, Any]], root: Path, rehearsal: Path, cache: Path) -> dict[str, Any]:
     """Measure in a process of its own."""
-    code = f"import json, sys; from benchmarks.data_scaling import {what.__name__} as f; print(json.dumps(f(*sys.argv[1:])))"
+    code = "import json, sys; from benchmarks import data_scaling as its; "
+    code += f"print(json.dumps(its.{what.__name__}(*sys.argv[1:])))"
     environment = {**os.environ, "SUBCLASS_KD_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, str(root), str(rehearsal)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -174,7 +177,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {str(size): [] for size in arguments.sizes}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for size in {REHEARSAL, *arguments.sizes}:
+        for size in arguments.sizes:
             write_images(folder / str(size), size)
         write_images(folder / "rehearsal", REHEARSAL)
         for number in range(arguments.rounds):

@@ -54,11 +54,11 @@ class InTaskOrder(Sampler[int]):
 
 
 @torch.no_grad()
-def accuracy(student: nn.Module, loader: DataLoader[Any]) -> float:
-    """Give a student's accuracy on a loader's images."""
+def log_loss(student: nn.Module, loader: DataLoader[Any]) -> float:
+    """Give a student's log loss on a loader's images, in nats."""
     student.eval()
-    hits = [(student(images).argmax(-1) == labels).sum() for images, labels in loader]
-    return int(torch.stack(hits).sum()) / len(loader.dataset)  # type: ignore[arg-type]
+    sums = [F.cross_entropy(student(images), labels, reduction="sum") for images, labels in loader]
+    return torch.stack(sums).sum().item() / len(loader.dataset)  # type: ignore[arg-type]
 
 
 class SoftPart:

@@ -65,7 +65,7 @@ def train(task: Task, splits: dict[str, Split], teacher: nn.Module, student: nn.
             schedule.step()
             losses.append(torch.stack([total, soft]).detach())
         history.append(tuple(torch.stack(losses).mean(0).tolist()))
-        best.see(student, score(student, splits["validation"])[0])
+        best.see(student, score(student, splits["validation"])[1])
     return Trained(best.weights, history)
 
 

@@ -56,7 +56,7 @@ def train(task: Task, splits: dict[str, Split], teacher: nn.Module, student: nn.
     )  # (V, n, K)
     TARGETS_SECONDS.append(time.perf_counter() - started)
     hierarchy = SubclassHierarchy.from_parent([0, *[1] * (task.outputs - 1)])  # healthy, and the rest
-    lesson = training.Lesson(hierarchy, labels, logits, task.temperature, task.alpha, "subclass")
+    lesson = training.Lesson(hierarchy, labels, logits, task.temperature, task.alpha, "subclass", select_by="log_loss")
     pixels = training.Pixels(images, *rows, positive=1)
     weights, history = training.train(
         student, lesson, pixels, views, network, fabric, SEED, layout=choices.student.chosen.memory_format

@@ -22,7 +22,7 @@ PEERS = ["torchdistill==1.1.5", "timm==1.0.31"]
 XRAYS = Path(__file__).parents[2] / "shared/data/chest_xray/train"
 SUBCLASSES = ("normal", "bacteria", "virus")
 SIZE = 64
-TEACHER_EPOCHS = 6
+TEACHER_EPOCHS = 15
 
 Arrays = dict[str, NDArray[np.generic]]
 

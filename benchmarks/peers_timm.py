@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from benchmarks.peers_common import Best, Split, Task, Trained, layout, run
-from benchmarks.peers_loader import InTaskOrder, Transformed, accuracy
+from benchmarks.peers_loader import InTaskOrder, Transformed, log_loss
 
 
 def train(task: Task, splits: dict[str, Split], teacher: nn.Module, student: nn.Module) -> Trained:
@@ -50,7 +50,7 @@ def train(task: Task, splits: dict[str, Split], teacher: nn.Module, student: nn.
             schedule.step()
             losses.append(torch.stack([result["loss"], result["kd_loss"]]).detach())
         history.append(tuple(torch.stack(losses).mean(0).tolist()))
-        best.see(student, accuracy(student, validation))
+        best.see(student, log_loss(student, validation))
     return Trained(best.weights, history)
 
 

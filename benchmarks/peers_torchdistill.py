@@ -16,7 +16,7 @@ from torch.utils.data import SequentialSampler
 from torchdistill.core.distillation import get_distillation_box
 
 from benchmarks.peers_common import Best, Split, Task, Trained, layout, run
-from benchmarks.peers_loader import InTaskOrder, SoftPart, Transformed, accuracy
+from benchmarks.peers_loader import InTaskOrder, SoftPart, Transformed, log_loss
 
 
 def configuration(task: Task) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def train(task: Task, splits: dict[str, Split], teacher: nn.Module, student: nn.
             box.post_forward_process(loss=loss)
         total, soft = torch.stack(losses).mean(0).tolist()
         history.append((total, soft if soft_part else None))
-        best.see(student, accuracy(student, box.val_data_loader))
+        best.see(student, log_loss(student, box.val_data_loader))
         box.post_epoch_process()
     return Trained(best.weights, history)
 

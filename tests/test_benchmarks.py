@@ -134,7 +134,8 @@ class TimedField:
     def train(self, name, task):
         self.first.append(name)
         kept = {"accuracy": 0.8, "log_loss": 0.5, "history": [[1.0, None]], "targets_seconds": 1.0}
-        return kept | {"seconds": self.left[name].pop(0)}
+        seconds = self.left[name].pop(0)
+        return kept | {"seconds": seconds, "cpu_seconds": seconds / 2 if name == "online" else seconds}
 
 
 def test_table_has_a_row_and_a_ratio_for_each_contender(task, capsys):
@@ -146,12 +147,13 @@ def test_table_has_a_row_and_a_ratio_for_each_contender(task, capsys):
     assert rows["ours"]["over_ours"] == 1
     assert rows["torchdistill"]["over_ours"] == 4.0  # of 4, 2 and 4.5
     assert rows["torchdistill"]["over_ours_range"] == [2.0, 4.5]
+    assert rows["online"]["over_ours"] == 2 * rows["online"]["cpu_over_ours"] == 2.5
     assert rows["ours"]["targets_seconds"] == 1.0
     assert measured["setting"]["epochs"] == 3
     peers.print_main(measured)
     peers.print_sweep_row(measured)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.count("|") for line in lines] == [6] * 6 + [9]
+    assert [line.count("|") for line in lines] == [7] * 6 + [12]
     assert "4.00 (2.00-4.50)" in lines[3]
 
 

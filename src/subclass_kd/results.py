@@ -44,7 +44,10 @@ def assemble(study: Study, samples: Samples, out: Path, choices: Choices) -> dic
         Plain values that JSON can hold; metrics are shares, 0 to 1, and None where one is not defined.
     """
     arms = {name: _network(study, samples, out, "students", name) for name in study.arms}
-    teachers = {name: _network(study, samples, out, "teachers", name) for name in teachers_of(list(study.arms))}
+    teachers = {
+        name: _network(study, samples, out, "teachers", name) | {"targets": _targets(study, out, name)}
+        for name in teachers_of(list(study.arms))
+    }
     decisions: dict[str, NDArray[np.int64]] = {
         name: np.stack([class_log_probs(logits, samples).argmax(-1) for logits in _test_logits(study, out, name)])
         for name in study.arms
@@ -94,6 +97,16 @@ def _network(study: Study, samples: Samples, out: Path, role: str, name: str) ->
         "validation_f1": [note["best"]["validation_f1"] for note in notes],
         "test_images": len(samples.test),
         "train_seconds": statistics.mean(note["train_seconds"] for note in notes),
+    }
+
+
+def _targets(study: Study, out: Path, name: str) -> dict[str, Any]:
+    """Say in which precision a teacher's targets were made, and how far bfloat16 was off where it was tried."""
+    notes = [store.notes(out / f"targets/{name}-seed{seed}.safetensors") for seed in study.seeds]
+    differences = [note["bfloat16_difference"] for note in notes if "bfloat16_difference" in note]
+    return {
+        "precision": [note["precision"] for note in notes],
+        "bfloat16_difference": max(differences, default=None),
     }
 
 

@@ -53,8 +53,8 @@ def load_pixels(
         looks: filled with what a check needs to know of each image, if files are decoded now: once serves both.
 
     Returns:
-        The images, (N, C, H, W) uint8 row for row, and their index. They are in memory, mapped from disk (changes to
-        them stay in memory), or files that are decoded for the rows that are asked for.
+        The images, (N, C, H, W) uint8 row for row, and their index. They are in memory, mapped from disk (and not
+        to be changed), or files that are decoded for the rows that are asked for.
 
     Raises:
         UserError: images cannot be read (the first, and how many more), have several sizes, or the cache folder cannot
@@ -129,8 +129,8 @@ def _find(path: Path, known: Index | None, table: SampleTable, data: Data, verif
     if is_too_large(len(known), known.shape, data):
         return OnDemand(_root(table), table.names, known, data.size, data.white), known
     try:
-        # Copy on write: torch warns of arrays that are read-only.
-        mapped = np.lib.format.open_memmap(path, mode="c")
+        # Read-only: for a map that may be written, the system wants as much memory as the file is long.
+        mapped = np.lib.format.open_memmap(path, mode="r")
         length = path.stat().st_size
     except (OSError, ValueError):
         return None
