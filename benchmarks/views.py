@@ -137,7 +137,9 @@ def table_row(row: dict[str, Any], comparisons: list[dict[str, Any]]) -> str:
         ends = " to ".join(f"{100 * end:+.1f}" for end in each["ci95"])
         cells += [f"{100 * each['difference']:+.1f} ({ends})", each["verdict"]]
     cells += [] if compared else ["", ""]
-    cells += [f"{row['seconds'][part]['median']:.1f}" for part in ("teachers", "targets", "students")]
+    for part in ("teachers", "targets", "students"):
+        seconds = row["seconds"][part]
+        cells.append(f"{seconds['median']:.1f} ({min(seconds['all']):.1f})")
     cells.append(f"{row['targets_bytes'] / 1000:,.0f}")
     return f"| {' | '.join(cells)} |"
 
@@ -163,7 +165,9 @@ def main() -> None:
                 write_idx(own / "train-labels-idx1-ubyte", stored["train_labels"])
             write_folder(own, folder, train=200, held_out=100)
         measured = {"machine": describe_machine(), "demo": DEMO, **measure(folder, options.seeds, runs)}
-    print(f"\n{measured['seeds']} seeds, images: {measured['images']}; {measured['machine']}; medians of seconds\n")
+    print(
+        f"\n{measured['seeds']} seeds, images: {measured['images']}; {measured['machine']}; seconds: median (least)\n"
+    )
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for row in measured["rows"]:
         print(table_row(row, measured["comparisons"]))
