@@ -103,8 +103,11 @@ def use(root: str, rehearsal: str) -> dict[str, Any]:
     """Open a store, train for an epoch, predict."""
     import torch
 
+    from subclass_kd.device import keep_freed_memory
+
     result: dict[str, Any] = {}
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a run does
     _learn_and_predict(load(rehearsal), {})
     with measured(result, "open"):
         samples = load(root)

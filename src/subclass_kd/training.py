@@ -158,7 +158,10 @@ def train_together(
         order = _order(lessons[0], pixels.train, seed * 1_000_003 + number, number, network.epochs)  # (n,)
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
         batches = order.tensor_split(steps)
-        parts = []  # of the losses, (M * 3, B) a step; read once an epoch
+        # Read once an epoch, and kept in one piece: small ones between what each step takes and gives back would let
+        # memory grow with the steps.
+        parts = torch.empty(3 * len(lessons), len(order), device=fabric.device)  # of the losses
+        done = 0
         for batch, images in zip(fabric.to_device(order).tensor_split(steps), feed.batches(batches), strict=True):
             seen = as_input(images if draws is None else views.render(images, draws[batch]), layout)
             logits = forward(seen)  # (M, B, K), or (B, K) of one
@@ -172,8 +175,9 @@ def train_together(
             learning.step()
             learning.zero_grad(set_to_none=True)
             schedule.step()
-            parts.append(torch.stack([part.detach() for loss in found for part in loss]))
-        means_of = torch.cat(parts, dim=1).mean(1).view(-1, 3).tolist()  # (M, 3)
+            parts[:, done : done + len(batch)] = torch.stack([part.detach() for loss in found for part in loss])
+            done += len(batch)
+        means_of = parts.mean(1).view(-1, 3).tolist()  # (M, 3)
         predicted = _by_model(predict(learner, validation, fabric, layout=layout))  # (n, K) each
         seconds = time.perf_counter() - started
         for member, (lesson, history) in enumerate(zip(lessons, histories, strict=True)):
@@ -275,8 +279,14 @@ def predict(
     """
     model.eval()
     order = torch.split(torch.arange(len(feed)), batch_size)
-    logits = [model(as_input(images, layout)).float() for images in feed.batches(order)]  # (B, K) each
-    return torch.cat(logits, dim=-2).cpu()
+    logits, done = torch.empty(0), 0
+    for images in feed.batches(order):
+        part = model(as_input(images, layout)).float()  # (B, K), or (M, B, K)
+        if done == 0:
+            logits = part.new_empty(*part.shape[:-2], len(feed), part.shape[-1])  # in one piece, as the losses above
+        logits[..., done : done + len(images), :] = part
+        done += len(images)
+    return logits.cpu()
 
 
 def as_input(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
