@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from subclass_kd import build
-from subclass_kd.config import Student
+from subclass_kd.config import Student, Study
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.study import run_study
@@ -40,7 +40,7 @@ def test_a_model_that_does_not_compile_is_refused_with_the_key(monkeypatch):
     monkeypatch.setattr(torch, "compile", fail)
     samples = load_samples(make_study({}))
     with pytest.raises(UserError) as caught:
-        build._check_model(Student(compile=True), "student", 10, samples)
+        build._check_model(Study(device="cpu"), Student(compile=True), "student", 10, samples)
     assert caught.value.where == 'key "student.compile"'
     assert "no working C++ compiler" in caught.value.found
     assert "long story" not in str(caught.value)

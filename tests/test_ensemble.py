@@ -86,3 +86,20 @@ def test_networks_that_draw_random_numbers_are_not_stacked():
     assert not may_be_stacked(SmallResNet(4, drop_rate=0.1))
     assert not may_be_stacked(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
     assert not may_be_stacked(timm.create_model("mobilenetv3_small_050", drop_path_rate=0.1))
+
+
+def test_networks_with_a_state_beyond_weights_and_buffers_by_one_name_are_not_stacked():
+    kept, passing = nn.Linear(2, 2), nn.Linear(2, 2)
+    passing.register_buffer("table", torch.zeros(2), persistent=False)
+    tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    tied[1].weight = tied[0].weight
+    assert [may_be_stacked(model) for model in (kept, passing, tied)] == [True, False, False]
+
+
+def test_frozen_weights_stay_frozen():
+    models = [nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)) for _ in range(2)]
+    for model in models:
+        model[0].requires_grad_(False)
+    ensemble = Ensemble(models)
+    ensemble(torch.rand(4, 3)).sum().backward()
+    assert [parameter.grad is not None for parameter in ensemble.parameters()] == [False, False, True, True]

@@ -100,4 +100,41 @@ def test_bfloat16_is_a_candidate_where_the_device_computes_in_it(monkeypatch):
     four = {
         f"{layout} {precision}" for layout in ("channels_last", "contiguous") for precision in ("float32", "bfloat16")
     }
-    assert set(choices.student.milliseconds) == set(choices.targets.milliseconds) == four
+    assert set(choices.student.milliseconds) == four
+    assert set(choices.targets.milliseconds) == four | {f"{size} at once" for size in (64, 128, 256)}
+
+
+@pytest.mark.parametrize(
+    ("an_image", "size"),
+    [
+        ((1.0, 1.0, 1.0, 1.0), 32),
+        ((1.0, 0.95, 0.92, 0.88), 64),
+        ((1.0, 0.8, 0.5, 0.4), 256),
+        ((1.0, 2.0, 3.0, 4.0), 32),
+    ],
+)
+def test_targets_are_made_in_the_smallest_batch_within_a_tenth_of_the_fastest(monkeypatch, an_image, size):
+    of_size = dict(zip((64, 128, 256), an_image, strict=True))
+
+    def time(steps):
+        sizes = {name: int(name.partition(" ")[0]) if name[0].isdigit() else 64 for name in steps}
+        return {name: of_size[size] * size for name, size in sizes.items()}
+
+    monkeypatch.setattr(measuring, "_time", time)
+    assert choose(STUDY, build, SHAPE).targets.chosen.batch_size == size
+
+
+def test_a_batch_that_does_not_fit_ends_the_search(monkeypatch):
+    def time(steps):
+        if any(name.startswith("128") for name in steps):
+            raise torch.OutOfMemoryError
+        return dict.fromkeys(steps, 1.0)
+
+    monkeypatch.setattr(measuring, "_time", time)
+    assert choose(STUDY, build, SHAPE).targets.chosen.batch_size == 64
+
+
+def test_channels_last_is_unsafe_on_a_cpu_alone():
+    strided = nn.Conv2d(8, 16, 1, stride=2)
+    assert layouts(Student(model="timm:resnet18"), strided, "cpu") == ("contiguous",)
+    assert layouts(Student(model="timm:resnet18"), strided, "cuda") == ("channels_last", "contiguous")

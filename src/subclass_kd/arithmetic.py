@@ -36,7 +36,10 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and of what: least milliseconds a step and network by candidate; empty if there was but one."""
+    """What was chosen, and of what: least milliseconds by candidate; empty if there was but one.
+
+    Milliseconds are those of a step and network in training, of an image for targets.
+    """
 
     chosen: Arithmetic
     milliseconds: Mapping[str, float]
@@ -69,12 +72,12 @@ class Choices:
             said[name] = str(choice.chosen)
             if name == "targets":
                 said[name] += f", {choice.chosen.batch_size} images at once"
-            if timings and choice.milliseconds:
-                mine = choice.milliseconds[str(choice.chosen)]
-                others = [
-                    f"{which} {ms:.1f}" for which, ms in choice.milliseconds.items() if which != str(choice.chosen)
-                ]
-                said[name] += f" ({mine:.1f} ms a step; {', '.join(others)})"
+            mine = choice.milliseconds.get(str(choice.chosen)) if timings else None
+            if mine is not None:
+                digits, of = (2, "an image") if name == "targets" else (1, "a step")
+                rest = {which: ms for which, ms in choice.milliseconds.items() if which != str(choice.chosen)}
+                others = ", ".join(f"{which} {ms:.{digits}f}" for which, ms in rest.items())
+                said[name] += f" ({mine:.{digits}f} ms {of}; {others})"
         return said
 
 
@@ -84,10 +87,13 @@ def from_dict(plain: Any) -> Choices:
     Raises:
         ValueError, TypeError, KeyError: it is something else.
     """
-    choices = {}
-    for name in ("teacher", "student", "targets"):
-        chosen = Arithmetic(**plain[name]["chosen"])
-        if chosen.layout not in get_args(Layout) or chosen.precision not in get_args(Precision):
-            raise ValueError(f"found {chosen}, but a known layout and precision were expected")
-        choices[name] = Choice(chosen, dict(plain[name]["milliseconds"]))
+    choices = {name: choice_from(plain[name]) for name in ("teacher", "student", "targets")}
     return Choices(str(plain["device"]), **choices)
+
+
+def choice_from(plain: Any) -> Choice:
+    """Read one choice; errors as of :func:`from_dict`."""
+    chosen = Arithmetic(**plain["chosen"])
+    if chosen.layout not in get_args(Layout) or chosen.precision not in get_args(Precision):
+        raise ValueError(f"found {chosen}, but a known layout and precision were expected")
+    return Choice(chosen, dict(plain["milliseconds"]))

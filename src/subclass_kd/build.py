@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from subclass_kd.arithmetic import Choices
 from subclass_kd.config import Network, Study
 from subclass_kd.data.rows import Samples
-from subclass_kd.device import check_device
+from subclass_kd.device import check_device, make_fabric
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint
 from subclass_kd.measuring import choose
@@ -32,19 +32,24 @@ def check(study: Study, samples: Samples, before: Any = None) -> Choices:
     check_device(study)
     for key, network in (("teacher", study.teacher), ("student", study.student)):
         for outputs in sorted({samples.hierarchy.num_subclasses, samples.hierarchy.num_classes}):
-            _check_model(network, key, outputs, samples)
+            _check_model(study, network, key, outputs, samples)
     networks = {"teacher": study.teacher, "student": study.student}
     outputs = samples.hierarchy.num_subclasses
-    return choose(
-        study, lambda role: seeded_model(networks[role], outputs, samples, 0), samples.images.shape[1:], before
-    )
+    try:
+        return choose(
+            study, lambda role: seeded_model(networks[role], outputs, samples, 0), samples.images.shape[1:], before
+        )
+    except torch.OutOfMemoryError as error:
+        expected, remedy = "a step of teacher and student that fits", "Lower their batch_size or data.size."
+        raise UserError('key "device"', "too little memory on it", expected, remedy) from error
 
 
-def _check_model(network: Network, key: str, outputs: int, samples: Samples) -> None:
+def _check_model(study: Study, network: Network, key: str, outputs: int, samples: Samples) -> None:
     """Build a model and pass images through it, forward and backward."""
-    model = seeded_model(network, outputs, samples, seed=0)
+    device = make_fabric(study).device
+    model = seeded_model(network, outputs, samples, seed=0).to(device)
     image_shape = samples.images.shape[1:]
-    images = torch.zeros(4, *image_shape)
+    images = torch.zeros(4, *image_shape, device=device)
     try:
         logits = model(images)
         shape = tuple(logits.shape)
@@ -52,8 +57,7 @@ def _check_model(network: Network, key: str, outputs: int, samples: Samples) -> 
             logits.sum().backward()
             model.eval()(images)
     except Exception as error:  # the user's model may raise anything, and timm's assert their image size
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        found = f"a model that fails on images of shape {image_shape} ({reason})"
+        found = f"a model that fails on images of shape {image_shape} ({_reason(error)})"
         expected = "a model for this image size"
         raise UserError(f'key "{key}.model"', found, expected, "Set data.size or choose another.") from None
     if network.compile:
@@ -65,13 +69,18 @@ def _check_model(network: Network, key: str, outputs: int, samples: Samples) -> 
 
 
 def _check_compiler(model: nn.Module, key: str, images: Tensor) -> None:
-    """Compile a model and pass images through it, forward and backward; what is compiled is kept for the training."""
+    """Compile a model and pass images through it, forward and backward."""
     try:
         torch.compile(model.train())(images).sum().backward()
     except Exception as error:  # a missing compiler, or code that torch cannot trace
-        found = f"true, and a model that does not compile ({str(error).strip().splitlines()[0]})"
-        expected = "a compiler for torch.compile (g++ on a CPU), and a model that it takes"
+        found = f"true, and a model that does not compile ({_reason(error)})"
+        expected = "a compiler for torch.compile (g++ on a CPU, Triton on CUDA), and a model that it takes"
         raise UserError(f'key "{key}.compile"', found, expected, "Set it to false.") from None
+
+
+def _reason(error: Exception) -> str:
+    """Give the first line of an error's message, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def derived_seed(*parts: Any) -> int:

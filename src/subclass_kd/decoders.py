@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.resource_tracker
 import signal
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,7 @@ class _Decoders:
     def start(self, order: list[Rows]) -> Iterator[NDArray[np.uint8] | UserError]:
         """Give the images of each batch, or why they cannot be read."""
         self._order[:] = order
+        multiprocessing.resource_tracker.ensure_running()  # first: starting it lets Ctrl-C through again
         with _no_interrupt():  # each process starts with what is blocked here: Ctrl-C is its parent's to handle
             return iter(self._loader)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from lightning_fabric import Fabric  # noqa: E402
 
 if _absent:
     del sys.modules["torchmetrics"]
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would tell of each Fabric's precision
 
 
 def make_fabric(study: Study, precision: Literal["float32", "bfloat16"] = "float32") -> Fabric:
@@ -35,6 +37,7 @@ def make_fabric(study: Study, precision: Literal["float32", "bfloat16"] = "float
     kind, _, number = study.device.partition(":")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: speed is bfloat16's part
     return Fabric(
         accelerator=kind,
         devices=[int(number)] if number else 1,
@@ -48,7 +51,8 @@ def computes_bfloat16(study: Study) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # What torch asks itself before it lets oneDNN compute in bfloat16.
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # not where torch is built without oneDNN
+    return device.type == "cpu" and known is not None and bool(known())
 
 
 @cache

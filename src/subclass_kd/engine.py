@@ -122,6 +122,7 @@ def _run_side_by_side(
         for number, inbox in enumerate(inboxes)
     ]
     waiting, missing, idle = grouped(jobs, 1), {job.path for job in jobs}, set(range(1, workers))
+    judge: int | None = None  # the worker that is to make the results
     choices: dict[str, Any] | None = None  # the first worker checks device and models; until then nothing is made
     try:
         for process in processes:
@@ -130,7 +131,12 @@ def _run_side_by_side(
             if choices and idle:
                 for group in [group for group in waiting if _may_begin(group, missing)][: len(idle)]:
                     waiting.remove(group)
-                    inboxes[idle.pop()].put((group, choices))
+                    number = judge if group[0].kind == "results" and judge in idle else min(idle)
+                    idle.discard(number)
+                    inboxes[number].put((group, choices))
+                if idle and judge is None:  # while it waits, it may load what the results need
+                    judge = max(idle)
+                    inboxes[judge].put(((), choices))
             try:
                 number, group, event, content = events.get(timeout=1)
             except queue.Empty:
@@ -170,14 +176,14 @@ def _check_alive(processes: Sequence[Any]) -> None:
 
 def _load_again(study: Study, fingerprint: str) -> Samples:
     """Read the data as the main process did, or refuse those that have changed since."""
-    import torch
+    from subclass_kd.device import make_fabric
 
     samples = load_samples(study, verify=False)  # the main process has just done so
     if samples.fingerprint != fingerprint:
         remedy = "Restore the data and run again, or give another --out."
         raise UserError(samples.table.where, "data that changed while the run went on", "data that stay", remedy)
     if isinstance(samples.images, OnDemand):
-        alone = study.workers == "auto" and study.device != "cpu" and torch.cuda.is_available()
+        alone = study.workers == "auto" and make_fabric(study).device.type != "cpu"
         samples.images.processes = max(1, count_cores() // (1 if alone else count_workers(study)))
     return samples
 
@@ -225,5 +231,9 @@ def _work(
         attempt((), lambda: check(study, load(), before).as_dict())
     while True:
         group, choices = inbox.get()
+        if not group:
+            import subclass_kd.results  # noqa: F401  (it takes seconds)
+
+            continue
         events.put((number, group, "started", None))
         attempt(group, partial(do, group, choices))

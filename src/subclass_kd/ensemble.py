@@ -29,7 +29,7 @@ class Ensemble(nn.Module):
         weights, buffers = stack_module_state(list(members))  # name -> (M, ...) each
         self._names = {name: name.replace(".", "/") for name in (*weights, *buffers)}  # a dot may not stand in a name
         for name, stacked in weights.items():
-            self.register_parameter(self._names[name], nn.Parameter(stacked.detach().clone()))
+            self.register_parameter(self._names[name], nn.Parameter(stacked.detach().clone(), stacked.requires_grad))
         for name, stacked in buffers.items():
             self.register_buffer(self._names[name], stacked.clone())
         # In a tuple, so that it is no part of this module: it lends its form alone.
@@ -53,11 +53,16 @@ class Ensemble(nn.Module):
 
 
 def may_be_stacked(model: nn.Module) -> bool:
-    """Say whether networks like this learn in an ensemble as they do alone: not if they draw random numbers.
+    """Say whether networks like this learn in an ensemble as they do alone.
+
+    Not if they draw random numbers, nor if their state is other than their weights and buffers, each by one name.
 
     >>> may_be_stacked(nn.Linear(3, 2)), may_be_stacked(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.1)))
     (True, False)
     """
     # Dropout's p, and drop_prob of the stochastic depth of timm's networks.
     shares = [getattr(layer, name, 0) for layer in model.modules() for name in ("p", "drop_prob", "drop_rate")]
-    return not any(isinstance(share, float | int) and share > 0 for share in shares)
+    names = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    return names == set(model.state_dict()) and not any(
+        isinstance(share, float | int) and share > 0 for share in shares
+    )

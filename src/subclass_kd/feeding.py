@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SHARE = 0.25  # of a GPU's free memory that images may take
-AHEAD = 4  # batches that wait on a GPU
+AHEAD = 4  # batches that wait on a GPU, fewer if they are large
 CHUNK = 64_000_000  # bytes of images that go to a GPU at a time
 
 
@@ -44,6 +45,10 @@ class Feed:
     def __len__(self) -> int:
         """Count the images, n."""
         return len(self.rows)
+
+    def part(self, positions: Tensor) -> Feed:
+        """Give a feed of some of these images, at positions (m,) int64."""
+        return Feed(self._images, self.rows[positions], self._fabric)
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
         """Give the images (B, C, H, W) uint8 of each batch.
@@ -78,7 +83,9 @@ class Feed:
             yield torch.from_numpy(np.take(self._images, rows, axis=0))
 
     def _fits(self) -> bool:
-        free, _ = torch.cuda.mem_get_info(self._fabric.device)
+        device = self._fabric.device
+        free, _ = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # ours, and not in use
         return len(self) * int(np.prod(self._images.shape[1:])) <= SHARE * free
 
     def _copied(self) -> Tensor:
@@ -93,7 +100,9 @@ class Feed:
     def _copied_ahead(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
         """Copy batches to the GPU in a thread and a stream of their own, a few ahead."""
         device, gathered = self._fabric.device, self._gathered(order)
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream = _copying_stream(device)
+        largest = max(map(len, order), default=0) * int(np.prod(self._images.shape[1:]))  # bytes of a batch
+        ahead = max(1, min(AHEAD, CHUNK // max(1, largest)))
 
         def copy(_: int) -> tuple[Tensor, torch.cuda.Event]:
             pinned = next(gathered).pin_memory()
@@ -104,8 +113,14 @@ class Feed:
             return images, copied
 
         with ThreadPoolExecutor(1) as thread:
-            for images, copied in in_order(thread, copy, len(order), AHEAD):
+            for images, copied in in_order(thread, copy, len(order), ahead):
                 computing = torch.cuda.current_stream(device)
                 computing.wait_event(copied)
                 images.record_stream(computing)  # their memory is not given away before the step has read them
                 yield images
+
+
+@cache
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """Give the one stream that copies: memory is kept by stream, and a new one each time would keep more and more."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -48,8 +48,7 @@ def distillation(student_logits: Tensor, teacher_logits: Tensor, temperature: fl
     >>> distillation(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.75, 0.25]]).log(), temperature=1.0)
     tensor([0.1308])
     """
-    student, teacher = _softened(student_logits, teacher_logits, temperature)  # (N, K) each
-    return temperature**2 * (teacher.exp() * (teacher - student)).sum(-1)  # (N,)
+    return _divergence(*_softened(student_logits, teacher_logits, temperature), temperature)  # (N,)
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -154,7 +153,7 @@ def subclass_distillation(
             f"found alpha {alpha}, but it weights the soft term and must be from 0 to 1. Choose such a weight."
         )
     student, teacher = _softened(student_logits, teacher_logits, temperature)  # (N, K) each
-    soft = temperature**2 * (teacher.exp() * (teacher - student)).sum(-1)  # (N,), as ``distillation``
+    soft = _divergence(student, teacher, temperature)  # (N,), as ``distillation``
     if hard_target == "subclass":
         # At a temperature of 1 the student's prediction is already there.
         log_probs = student if temperature == 1 else centred(student_logits).log_softmax(-1)
@@ -169,6 +168,12 @@ def subclass_distillation(
     return DistillationLoss(alpha * soft + (1 - alpha) * hard, hard, soft)
 
 
+def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Divergence (N,) of log-probabilities (N, K), times the temperature squared."""
+    divergence = (teacher.exp() * (teacher - student)).sum(-1)  # (N,)
+    return divergence if temperature == 1 else temperature**2 * divergence
+
+
 def _softened(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probabilities at the temperature, the student's and the teacher's, the latter cut off from its gradient."""
     if student_logits.shape != teacher_logits.shape:
@@ -180,8 +185,10 @@ def _softened(student_logits: Tensor, teacher_logits: Tensor, temperature: float
         raise ValueError(
             f"found temperature {temperature}, but a finite number above 0 was expected. Choose 1 to 10, say."
         )
+    # At a temperature of 1, the default, a step that is small enough to feel it is spared the division.
     student, teacher = (
-        (centred(logits) / temperature).log_softmax(-1) for logits in (student_logits, teacher_logits.detach())
+        (centred(logits) if temperature == 1 else centred(logits) / temperature).log_softmax(-1)
+        for logits in (student_logits, teacher_logits.detach())
     )
     return student, teacher
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from subclass_kd.arithmetic import Arithmetic, Choice, Choices, Layout, Precision, from_dict
+from subclass_kd.arithmetic import Arithmetic, Choice, Choices, Layout, Precision, choice_from, from_dict
+from subclass_kd.arms import ARMS
 from subclass_kd.cache import cache_folder
 from subclass_kd.config import Network, Study
 from subclass_kd.device import computes_bfloat16, device_name, make_fabric
@@ -25,9 +27,9 @@ from subclass_kd.training import as_input
 
 GAIN = 1.1  # another choice than the first must be so many times faster, or a shaky clock would choose
 SECONDS = 6.0  # that candidates are timed for, at most, once each has been timed twice
-ROUNDS = 7
-MEMBERS = 3  # arms of a seed that have the same outputs, in a study of six
-PREDICTION_BATCHES = {"cpu": (32, 64, 128, 256), "other": (256, 512, 1024, 2048, 4096)}
+ROUNDS = 5
+MEMBERS = 3  # at most so many students train as one: a study of six arms has three with the same outputs
+PREDICTION_BATCHES = {"cpu": (64, 128, 256), "other": (32, 128, 512, 1024, 2048, 4096)}
 
 
 def choose(
@@ -54,12 +56,24 @@ def choose(
     teacher = _cached(
         study, study.teacher, shape, "train", lambda: _for_training(study, study.teacher, build("teacher"), shape)
     )
-    student = _cached(study, study.student, shape, "students", lambda: _for_students(study, build("student"), shape))
+    outputs = [ARMS[arm].outputs for arm in study.arms]
+    members = min(MEMBERS, max(outputs.count(kind) for kind in outputs))
+    student = _cached(
+        study,
+        study.student,
+        shape,
+        f"{members} students",
+        lambda: _for_students(study, build("student"), shape, members),
+    )
     targets = _cached(study, study.teacher, shape, "predict", lambda: _for_targets(study, build("teacher"), shape))
+    # What was tried may have filled the card, which others may share.
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
+        torch.cuda.empty_cache()
     return Choices(name, teacher, student, targets)
 
 
-def layouts(network: Network, model: nn.Module) -> tuple[Layout, ...]:
+def layouts(network: Network, model: nn.Module, device: str = "cpu") -> tuple[Layout, ...]:
     """Give the layouts that a network may be trained in, the one to prefer first.
 
     A callable of the user's keeps the usual layout, on which its code may count. On a CPU channels last is not safe for
@@ -72,7 +86,7 @@ def layouts(network: Network, model: nn.Module) -> tuple[Layout, ...]:
     >>> layouts(Student(model="timm:resnet18"), nn.Conv2d(15, 32, 1, stride=2))
     ('contiguous',)
     """
-    unsafe = any(
+    unsafe = device == "cpu" and any(
         set(layer.kernel_size) == {1} and max(layer.stride) > 1 and layer.in_channels // layer.groups < 16
         for layer in model.modules()
         if isinstance(layer, nn.Conv2d)
@@ -98,7 +112,7 @@ def _candidates(study: Study, network: Network, model: nn.Module, batch_size: in
     return [
         Arithmetic(layout, precision, batch_size)
         for precision in precisions(study)
-        for layout in layouts(network, model)
+        for layout in layouts(network, model, make_fabric(study).device.type)
     ]
 
 
@@ -110,13 +124,13 @@ def _for_training(study: Study, network: Network, model: nn.Module, shape: tuple
     return _fastest(candidates, _time(steps))
 
 
-def _for_students(study: Study, model: nn.Module, shape: tuple[int, ...]) -> Choice:
-    """Choose as for any training; on a GPU, which one small network leaves idle, ask also whether three as one pay."""
+def _for_students(study: Study, model: nn.Module, shape: tuple[int, ...], members: int) -> Choice:
+    """Choose as for any training; on a GPU, which a small network leaves idle, ask also whether several as one pay."""
     choice = _for_training(study, study.student, model, shape)
     kind = make_fabric(study).device.type
-    if kind == "cpu" or study.student.compile or not may_be_stacked(model):
+    if kind == "cpu" or members == 1 or study.student.compile or not may_be_stacked(model):
         return choice
-    several = replace(choice.chosen, members=MEMBERS)
+    several = replace(choice.chosen, members=members)
     candidates = {str(each): each for each in (choice.chosen, several)}
     try:
         times = _time({name: _training_step(study, model, shape, each) for name, each in candidates.items()})
@@ -127,27 +141,26 @@ def _for_students(study: Study, model: nn.Module, shape: tuple[int, ...]) -> Cho
 
 
 def _for_targets(study: Study, model: nn.Module, shape: tuple[int, ...]) -> Choice:
-    """Choose layout and precision first, then the smallest batch size that is near the fastest."""
+    """Choose layout and precision first, then the smallest batch size within a tenth of the fastest; times an image."""
     kind = make_fabric(study).device.type
     first, *larger = PREDICTION_BATCHES["cpu" if kind == "cpu" else "other"]
     candidates = _candidates(study, study.teacher, model, first)
-    steps = {str(candidate): _prediction(study, model, shape, candidate) for candidate in candidates}
-    choice = _fastest(candidates, _time(steps)) if len(candidates) > 1 else Choice(candidates[0], {})
-    sizes = [Arithmetic(choice.chosen.layout, choice.chosen.precision, size) for size in (first, *larger)]
-    fitting: dict[str, Callable[[], None]] = {}
-    for candidate in sizes:
-        step = _prediction(study, model, shape, candidate)
+    choice = Choice(candidates[0], {})
+    if len(candidates) > 1:
+        times = _time({str(candidate): _prediction(study, model, shape, candidate) for candidate in candidates})
+        choice = _fastest(candidates, {name: ms / first for name, ms in times.items()})
+    sizes = {f"{size} at once": replace(choice.chosen, batch_size=size) for size in (first, *larger)}
+    each: dict[str, float] = {}  # least milliseconds an image
+    for name, candidate in sizes.items():
         try:
-            step()
-        except torch.OutOfMemoryError:
+            taken = _time({name: _prediction(study, model, shape, candidate)})[name]
+        except RuntimeError:  # too little memory
             break
-        fitting[str(candidate.batch_size)] = step
-    each = {size: ms / int(size) for size, ms in _time(fitting).items()}  # milliseconds an image
-    chosen = sizes[0]
-    for candidate in sizes[1 : len(each)]:
-        if each[str(candidate.batch_size)] * GAIN < each[str(chosen.batch_size)]:
-            chosen = candidate
-    return Choice(chosen, choice.milliseconds)
+        each[name] = taken / candidate.batch_size
+        if taken > 1000 * SECONDS / ROUNDS:
+            break  # larger ones would take long to ask
+    near = [name for name, ms in each.items() if ms <= GAIN * min(each.values())]
+    return Choice(sizes[near[0]] if near else choice.chosen, {**choice.milliseconds, **each})
 
 
 def _fastest(candidates: list[Arithmetic], milliseconds: dict[str, float]) -> Choice:
@@ -161,8 +174,8 @@ def _training_step(
 ) -> Callable[[], None]:
     """Give a function that takes one step of training on noise."""
     fabric = make_fabric(study, arithmetic.precision)
-    alone = arithmetic.members == 1
-    own = copy.deepcopy(model).to(memory_format=arithmetic.memory_format) if alone else Ensemble([model] * MEMBERS)
+    count = arithmetic.members
+    own = copy.deepcopy(model).to(memory_format=arithmetic.memory_format) if count == 1 else Ensemble([model] * count)
     learner, optimizer = fabric.setup(own, torch.optim.AdamW(own.parameters(), fused=True))
     images, labels = _noise(arithmetic.batch_size, shape, fabric.device)
 
@@ -219,20 +232,12 @@ def _time(steps: Mapping[str, Callable[[], None]]) -> dict[str, float]:
 
 def _cached(study: Study, network: Network, shape: tuple[int, ...], use: str, measure: Callable[[], Choice]) -> Choice:
     """Give what was measured before of this network on this device, or measure now."""
-    of_network = network.model_dump(include={"model", "options", "batch_size"})
-    marks = [
-        use,
-        device_name(study.device),
-        torch.__version__,
-        of_network,
-        model_version(network),
-        list(shape),
-        study.precision,
-    ]
+    of_network = network.model_dump(include={"model", "options", "batch_size", "compile"})
+    name = device_name(study.device)
+    marks = [use, name, torch.__version__, of_network, model_version(network), list(shape), study.precision]
     path = cache_folder() / "arithmetic" / f"{fingerprint(*marks)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        kept = json.loads(path.read_text("utf-8"))
-        return Choice(Arithmetic(**kept["chosen"]), dict(kept["milliseconds"]))
+        return choice_from(json.loads(path.read_text("utf-8")))
     choice = measure()
     with contextlib.suppress(OSError):  # a cache that cannot be written costs another measurement
         write_json(path, {"measured": marks, **asdict(choice)})

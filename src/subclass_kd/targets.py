@@ -109,7 +109,13 @@ def compute(
 
 
 @torch.no_grad()
-def largest_difference(teacher: nn.Module, feed: Feed, exact: Fabric, coarse: Fabric) -> float:
+def largest_difference(
+    teacher: nn.Module,
+    feed: Feed,
+    exact: Fabric,
+    coarse: Fabric,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> float:
     """Give the largest difference between a teacher's probabilities in two precisions, on up to 256 images.
 
     Args:
@@ -117,12 +123,13 @@ def largest_difference(teacher: nn.Module, feed: Feed, exact: Fabric, coarse: Fa
         feed: of n images; those that are looked at lie evenly among them.
         exact: the precision to compare with.
         coarse: the other.
+        layout: in which images lie in memory.
 
     Returns:
         0 to 1.
     """
-    order = [torch.linspace(0, len(feed) - 1, min(256, len(feed))).long()]
-    images = as_input(next(iter(feed.batches(order))))  # (B, C, H, W)
+    some = feed.part(torch.linspace(0, len(feed) - 1, min(256, len(feed))).long())
+    images = as_input(next(iter(some.batches([torch.arange(len(some))]))), layout)  # (B, C, H, W)
     modules = [fabric.setup_module(copy.deepcopy(teacher)).eval() for fabric in (exact, coarse)]
     probabilities = [module(images).float().softmax(-1) for module in modules]  # (B, K) each
     return float((probabilities[0] - probabilities[1]).abs().max())

@@ -23,6 +23,7 @@ from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
 from subclass_kd.hierarchy import SubclassHierarchy
+from subclass_kd.schedule import warmup_cosine
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -136,9 +137,11 @@ def train_together(
     optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
     count = len(pixels.train)
     steps = math.ceil(count / network.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(network.epochs * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(network.epochs * steps))
     learner, learning = fabric.setup(model, optimizer)
-    forward = torch.compile(learner) if network.compile else learner
+    if network.compile:
+        torch._dynamo.reset()  # what this process trained before must not decide what is compiled now
+    forward = torch.compile(learner, dynamic=False) if network.compile else learner
 
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
     feed, validation = (Feed(pixels.images, rows, fabric) for rows in (pixels.train, pixels.validation))
@@ -292,14 +295,3 @@ def predict(
 def as_input(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
     """Turn pixels (B, C, H, W), 0 to 255, into [0, 1]."""
     return images.to(dtype=torch.float32, memory_format=layout) / 255
-
-
-def _warmup_cosine(steps: int) -> Callable[[int], float]:
-    warmup = max(1, steps // 20)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-    return factor

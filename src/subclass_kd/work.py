@@ -57,6 +57,10 @@ def make(
     """
     try:
         _make(_Bench(study, samples, out, choices, jobs[0].seed), jobs, on_epoch)
+    except torch.OutOfMemoryError as error:
+        expected = "a batch that fits, beside what else computes there"
+        remedy = "Lower its batch_size, data.size or --workers."
+        raise UserError(jobs[0].path, "too little memory on the device", expected, remedy) from error
     except OSError as error:
         where, found = str(error.filename or out / jobs[0].path), error.strerror or str(error)
         raise UserError(where, found, "a disk to read from and write to", "Mend that and run again.") from error
@@ -127,7 +131,11 @@ class _Bench:
             return exact.setup_module(teacher).eval(), exact, notes
         coarse = make_fabric(self.study, "bfloat16")
         difference = targets.largest_difference(
-            teacher, Feed(self.pixels.images, self.pixels.train, exact), exact, coarse
+            teacher,
+            Feed(self.pixels.images, self.pixels.train, exact),
+            exact,
+            coarse,
+            arithmetic.memory_format,
         )
         accurate = difference <= targets.MOST_DIFFERENCE
         notes = {"precision": "bfloat16" if accurate else "float32", "bfloat16_difference": difference}

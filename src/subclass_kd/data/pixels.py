@@ -71,7 +71,7 @@ def load_pixels(
     stored = _find(path, known, table, data, verify)
     if stored is not None:
         return stored
-    if path.exists() and findings is not None:
+    if known is not None and path.exists() and findings is not None:
         remedy = "They were decoded again. If this comes back, look at the disk."
         findings.warning("damaged cache", str(path), "other pixels than were stored", "decoded images", remedy)
     try:
