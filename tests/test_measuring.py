@@ -106,12 +106,7 @@ def test_bfloat16_is_a_candidate_where_the_device_computes_in_it(monkeypatch):
 
 @pytest.mark.parametrize(
     ("an_image", "size"),
-    [
-        ((1.0, 1.0, 1.0, 1.0), 32),
-        ((1.0, 0.95, 0.92, 0.88), 64),
-        ((1.0, 0.8, 0.5, 0.4), 256),
-        ((1.0, 2.0, 3.0, 4.0), 32),
-    ],
+    [((1.0, 1.0, 1.0), 64), ((1.0, 0.92, 0.88), 128), ((1.0, 0.8, 0.5), 256), ((1.0, 2.0, 3.0), 64)],
 )
 def test_targets_are_made_in_the_smallest_batch_within_a_tenth_of_the_fastest(monkeypatch, an_image, size):
     of_size = dict(zip((64, 128, 256), an_image, strict=True))
