@@ -25,7 +25,7 @@ from subclass_kd.processes import end_with_parent, may_have_children, worker_con
 OnEvent = Callable[[Job, str, Any], None]
 # Called with the number of workers and with what was chosen for this device, as Choices.as_dict gives it.
 Prepare = Callable[[int, dict[str, Any]], None]
-MOST_AUTOMATIC_WORKERS = 8  # each takes about 0.8 GB
+MOST_AUTOMATIC_WORKERS = 8  # each takes 0.5 to 0.8 GB
 
 
 def run_jobs(
