@@ -18,6 +18,7 @@ class Ensemble(nn.Module):
     Args:
         members: M networks on one device, of one form; their weights are copied.
 
+    >>> import torch
     >>> two = [nn.Linear(3, 2), nn.Linear(3, 2)]
     >>> images = torch.rand(5, 3)
     >>> torch.allclose(Ensemble(two)(images), torch.stack([two[0](images), two[1](images)]))
