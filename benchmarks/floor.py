@@ -21,10 +21,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import describe_machine
+from benchmarks.ways_to_train import setting
 from subclass_kd import measuring
-from subclass_kd.config import Student, Study
+from subclass_kd.config import Study
 from subclass_kd.device import check_device, device_name, keep_freed_memory, make_fabric
-from subclass_kd.models import build_model
 from subclass_kd.training import as_input
 
 CASES = (
@@ -84,10 +84,7 @@ def kernels(step: Any) -> tuple[float, float]:
 
 
 def measure(device: str, name: str, options: dict[str, Any], side: int, batch: int, peak: float, copying: float) -> Any:
-    network = Student(model=name, options=options, batch_size=batch)
-    study, shape = Study(device=device, student=network), (1, side, side)
-    torch.manual_seed(0)
-    model = build_model(network, 10, 1, torch.tensor([0.5]), torch.tensor([0.3]))
+    study, model, shape = setting(device, name, options, side, batch)
     fabric = make_fabric(study)
     own = copy.deepcopy(model).to(fabric.device)
     images, _ = measuring._noise(batch, shape, fabric.device)
@@ -97,7 +94,7 @@ def measure(device: str, name: str, options: dict[str, Any], side: int, batch: i
         own(as_input(images))
     # Backward has two products for each of forward's; torch's own count of it takes grouped convolutions for full ones.
     operations = 3 * counter.get_total_flops()
-    choice = measuring._for_training(study, network, model, shape)
+    choice = measuring._for_training(study, study.student, model, shape)
     step = measuring._training_step(study, model, shape, choice.chosen)
     milliseconds = measuring._time({"step": step})["step"]
     products, others = kernels(step)

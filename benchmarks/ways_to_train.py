@@ -57,12 +57,20 @@ def compiled_step(
     return step
 
 
-def measure(device: str, name: str, options: dict[str, Any], side: int, batch: int) -> dict[str, Any]:
+def setting(
+    device: str, name: str, options: dict[str, Any], side: int, batch: int
+) -> tuple[Study, torch.nn.Module, tuple[int, ...]]:
+    """Give a study of a student of ten outputs, that student, and the shape of its images."""
     network = Student(model=name, options=options, batch_size=batch)
-    study, shape = Study(device=device, student=network), (1, side, side)
-    torch._dynamo.reset()
     torch.manual_seed(0)
     model = build_model(network, 10, 1, torch.tensor([0.5]), torch.tensor([0.3]))
+    return Study(device=device, student=network), model, (1, side, side)
+
+
+def measure(device: str, name: str, options: dict[str, Any], side: int, batch: int) -> dict[str, Any]:
+    study, model, shape = setting(device, name, options, side, batch)
+    network = study.student
+    torch._dynamo.reset()
     candidates = {str(each): each for each in measuring._candidates(study, network, model, batch)}
     steps = {which: measuring._training_step(study, model, shape, each) for which, each in candidates.items()}
     alone = measuring._time(steps)
