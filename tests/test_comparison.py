@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from subclass_kd.comparison import compare, f1_left_out, holm, paired_difference, pairs, variance_parts
+from subclass_kd.comparison import compare, holm, paired_difference, pairs
+from subclass_kd.jackknife import describe_variance, f1_left_out, variance_parts
 
 ARMS = ["scratch", "subclass-labels", "kd", "kd-collapsed", "skd", "skd-shuffled"]
 ROOT = Path(__file__).parents[1]
@@ -85,6 +86,35 @@ def test_the_variance_is_obuchowski_and_rockettes(seeds, data_seed):
     assert of_images == pytest.approx(2 * max(cov2 - cov3, 0), rel=1e-9)
     published_f = ms_t / (ms_tr + max(seeds * (cov2 - cov3), 0))
     assert difference[:, 0].mean() ** 2 / (of_seeds + of_images) == pytest.approx(published_f, rel=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize("data_seed", range(5))
+def test_what_more_images_take_from_the_seeds_is_their_own_variance_less_the_shared(seeds, data_seed):
+    """Obuchowski and Rockette's error variance less their covariances, of the difference of two arms."""
+    predictions, labels = study(seeds=seeds, images=300, seed=data_seed)
+    f1 = {arm: f1_left_out(row == 1, labels == 1, np.arange(300)) for arm, row in predictions.items()}
+    difference = f1["skd"] - f1["kd"]
+    covariance = 299**2 / 300 * np.cov(difference[:, 1:])  # (S, S)
+    own, shared = np.diag(covariance).mean(), covariance[~np.eye(seeds, dtype=bool)].mean()
+    found = describe_variance(difference[:, 0], difference[:, 1:])
+    of_seeds, of_images = variance_parts(difference[:, 0], difference[:, 1:])
+    assert (found["seeds"], found["images"]) == (of_seeds, of_images)
+    assert found["images"] == pytest.approx(max(shared, 0), rel=1e-9)
+    assert found["seed_images"] == pytest.approx(min((own - shared) / seeds, of_seeds), rel=1e-9)
+
+
+def test_what_images_take_from_the_seeds_is_all_of_it_where_seeds_err_by_chance_alone():
+    """Seeds of one skill, wrong on images of their own: over 40 studies nearly all of a comes from the images."""
+    found = []
+    for data_seed in range(40):
+        random = np.random.default_rng(data_seed)
+        labels = np.arange(400) % 2
+        predictions = {arm: np.where(random.random((30, 400)) < 0.1, 1 - labels, labels) for arm in ("kd", "skd")}
+        found.append(one(predictions, labels)["variance"])
+    of_seeds, of_images, own = (np.mean([each[name] for each in found]) for name in ("seeds", "images", "seed_images"))
+    assert own / of_seeds > 0.85  # cut to a, which 30 seeds know to a quarter
+    assert of_images < 0.1 * of_seeds
 
 
 def test_without_a_shared_part_it_is_the_paired_t_test_over_seeds():
@@ -186,6 +216,7 @@ def test_one_seed_gives_no_interval_and_says_why():
     result = one(predictions, labels)
     assert [result[name] for name in ("ci95", "p_value", "p_holm", "verdict")] == [None, None, None, "inconclusive"]
     assert "at least two" in result["reason"]
+    assert result["variance"] is None
     assert isinstance(result["difference"], float)
 
 
@@ -224,8 +255,10 @@ def test_overwhelming_evidence_has_a_small_p_value_but_never_zero():
 def test_the_row_of_results_json():
     predictions, labels = study()
     result = one(predictions, labels)
-    keys = "arm reference metric difference ci95 p_value p_holm verdict seeds test_images test_groups"
+    keys = "arm reference metric difference ci95 p_value p_holm verdict seeds test_images test_groups variance"
     assert list(result) == keys.split()
+    assert list(result["variance"]) == ["seeds", "images", "seed_images"]
+    assert 0 <= result["variance"]["seed_images"] <= result["variance"]["seeds"]
     assert (result["arm"], result["reference"], result["metric"]) == ("skd", "kd", "f1")
     assert (result["seeds"], result["test_images"]) == (4, 60)
     json.dumps(result, allow_nan=False)

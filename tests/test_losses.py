@@ -65,6 +65,101 @@ def test_soft_losses_are_those_of_numpy_scipy_and_torch(seed, subclasses, scale,
     np.testing.assert_allclose(cross_entropy - divergence, squared * entropy(of_scipy, axis=-1), rtol=1e-9, atol=1e-9)
 
 
+def parts_by_hand(student, teacher, hierarchy, temperature):
+    """Both parts of the divergence (N,) each, by the definition, class by class, in float64."""
+    p_t, p_s = (np.exp(numpy_log_softmax(logits.double().numpy() / temperature)) for logits in (teacher, student))
+    parents = np.array(hierarchy.parent_indices)
+    of_class, within = np.zeros(len(p_t)), np.zeros(len(p_t))
+    for number in range(hierarchy.num_classes):
+        t, s = p_t[:, parents == number], p_s[:, parents == number]
+        sum_t, sum_s = t.sum(-1), s.sum(-1)
+        of_class += sum_t * np.log(sum_t / sum_s)
+        inside = t / sum_t[:, None] * np.log((t / sum_t[:, None]) / (s / sum_s[:, None]))
+        within += sum_t * inside.sum(-1)
+    return temperature**2 * of_class, temperature**2 * within
+
+
+def test_the_parts_of_a_divergence_worked_out_by_hand():
+    # classes {a, b} and {c}; teacher (.4 .2 .4), student (.25 .25 .5): .6 log .6/.5 + .4 log .4/.5 = 0.020136 of class,
+    # .6 (2/3 log 4/3 + 1/3 log 2/3) = 0.033980 within
+    teacher, student = (torch.tensor([odds]).double().log() for odds in ([0.4, 0.2, 0.4], [0.25, 0.25, 0.5]))
+    of_class, within = losses.distillation_parts(student, teacher, SubclassHierarchy.from_parent([0, 0, 1]), 1.0)
+    assert of_class.tolist() == pytest.approx([0.6 * math.log(1.2) + 0.4 * math.log(0.8)], abs=1e-14)
+    assert within.tolist() == pytest.approx([0.4 * math.log(4 / 3) + 0.2 * math.log(2 / 3)], abs=1e-14)
+    assert (of_class.item(), within.item()) == (pytest.approx(0.020136, abs=1e-6), pytest.approx(0.033980, abs=1e-6))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    seed=st.integers(0, 2**31),
+    parent=st.sampled_from([(0, 1, 0, 2, 1, 0), (0, 0, 0, 0, 0, 1), (0, 1, 2, 3, 4, 5), (1, 1, 1, 0, 0, 0)]),
+    scale=st.sampled_from([0.1, 3.0, 30.0]),
+    temperature=st.sampled_from([0.5, 1.0, 4.0, 20.0]),
+)
+def test_the_parts_are_those_of_numpy_and_add_up_at_any_temperature(seed, parent, scale, temperature):
+    student, teacher, _ = batch(scale=scale, seed=seed)
+    hierarchy = SubclassHierarchy.from_parent(parent)
+    parts = losses.distillation_parts(student, teacher, hierarchy, temperature)
+    for part, expected in zip(parts, parts_by_hand(student, teacher, hierarchy, temperature), strict=True):
+        np.testing.assert_allclose(part.numpy(), expected, rtol=1e-8, atol=1e-8)
+        assert (part >= -1e-10).all()
+    torch.testing.assert_close(sum(parts), losses.distillation(student, teacher, temperature), rtol=1e-12, atol=1e-12)
+    if parent == (0, 1, 2, 3, 4, 5):
+        torch.testing.assert_close(parts.within_class, torch.zeros(8, dtype=torch.float64), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 10.0])
+def test_within_class_weighs_the_second_part_alone(weight, temperature):
+    student, teacher, labels = batch()
+    found = losses.subclass_distillation(
+        student, teacher, labels, HIERARCHY, temperature=temperature, alpha=0.7, within_class=weight
+    )
+    of_class, within = parts_by_hand(student, teacher, HIERARCHY, temperature)
+    np.testing.assert_allclose(found.soft.numpy(), of_class + weight * within, rtol=1e-9, atol=1e-9)
+    hard = F.cross_entropy(student, labels, reduction="none")
+    torch.testing.assert_close(found.hard, hard, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.total, 0.7 * found.soft + 0.3 * hard, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_with_nothing_within_it_is_distillation_of_the_softened_classes(temperature):
+    """The class channel alone; and no gradient moves a subclass against another of its class."""
+    student, teacher, labels = batch()
+    student.requires_grad_()
+    settings_ = {"temperature": temperature, "alpha": 1.0, "within_class": 0.0}
+    found = losses.subclass_distillation(student, teacher, labels, HIERARCHY, **settings_)
+    classes = [HIERARCHY.class_log_probs(logits / temperature) for logits in (student, teacher)]
+    torch.testing.assert_close(found.soft, temperature**2 * losses.distillation(*classes, 1.0), rtol=0, atol=1e-10)
+    found.total.sum().backward()
+    shares = (student.detach() / temperature).softmax(-1)
+    for number in range(HIERARCHY.num_classes):
+        of_class = HIERARCHY.parent == number
+        pull = student.grad[:, of_class] / shares[:, of_class]  # by the chain rule, one number a class
+        torch.testing.assert_close(pull, pull[:, :1].expand_as(pull), rtol=1e-8, atol=1e-10)
+
+
+@TARGETS
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_a_weight_of_one_changes_no_digit(hard_target, temperature):
+    student, teacher, labels = batch(dtype=torch.float32, samples=100)
+    chosen = {"temperature": temperature, "alpha": 0.9, "hard_target": hard_target}
+    plain = losses.subclass_distillation(student, teacher, labels, HIERARCHY, **chosen)
+    same = losses.subclass_distillation(student, teacher, labels, HIERARCHY, **chosen, within_class=1.0)
+    assert all(part.equal(other) for part, other in zip(plain, same, strict=True))
+    assert plain.soft.equal(losses.distillation(student, teacher, temperature))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 10.0])
+def test_where_classes_are_the_outputs_no_weight_changes_a_digit(weight):
+    student, teacher, labels = batch(dtype=torch.float32, subclasses=3)
+    identity = SubclassHierarchy.identity(["a", "b", "c"])
+    chosen = {"temperature": 2.0, "alpha": 0.9}
+    plain = losses.subclass_distillation(student, teacher, labels, identity, **chosen)
+    weighed = losses.subclass_distillation(student, teacher, labels, identity, **chosen, within_class=weight)
+    assert all(part.equal(other) for part, other in zip(plain, weighed, strict=True))
+
+
 def test_class_cross_entropy_is_that_of_numpy():
     student, _, labels = batch()
     class_labels = HIERARCHY.class_labels(labels)
@@ -185,12 +280,12 @@ def test_the_soft_losses_gradients_are_the_numerical_ones(loss):
 
 
 @TARGETS
-def test_the_gradient_of_subclass_distillation_is_the_numerical_one(hard_target):
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 4.0])
+def test_the_gradient_of_subclass_distillation_is_the_numerical_one(hard_target, weight):
     student, teacher, labels = batch(samples=3)
+    chosen = {"temperature": 2.0, "alpha": 0.5, "hard_target": hard_target, "within_class": weight}
     assert torch.autograd.gradcheck(
-        lambda logits: losses.subclass_distillation(
-            logits, teacher, labels, HIERARCHY, temperature=2.0, alpha=0.5, hard_target=hard_target
-        ),
+        lambda logits: losses.subclass_distillation(logits, teacher, labels, HIERARCHY, **chosen),
         student.requires_grad_(),
     )
 
@@ -236,6 +331,21 @@ def test_losses_of_huge_logits_are_finite_in_float32_with_their_gradients(hard_t
     assert student.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 100.0])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 10.0])
+def test_weighed_parts_of_huge_logits_are_finite_in_float32_with_their_gradients(weight, temperature):
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 4) * 1e4  # (81, 4)
+    student, teacher = signs.repeat(81, 1).requires_grad_(), signs.repeat_interleave(81, 0)  # (6561, 4): all pairs
+    hierarchy, labels = SubclassHierarchy.from_parent([0, 1, 1, 0]), torch.arange(len(student)) % 4
+    chosen = {"temperature": temperature, "alpha": 0.5, "within_class": weight}
+    found = losses.subclass_distillation(student, teacher, labels, hierarchy, **chosen)
+    exact = losses.subclass_distillation(student.double(), teacher.double(), labels, hierarchy, **chosen)
+    for part, exact_part in zip(found, exact, strict=True):
+        torch.testing.assert_close(part.double(), exact_part, rtol=1e-4, atol=1e-5 * max(1, temperature**2))
+    found.total.sum().backward()
+    assert student.grad.isfinite().all()
+
+
 @TARGETS
 def test_under_bf16_autocast_the_losses_are_those_of_float32(hard_target):
     torch.manual_seed(0)
@@ -255,11 +365,11 @@ def test_under_bf16_autocast_the_losses_are_those_of_float32(hard_target):
 
 
 @TARGETS
-def test_no_loss_looks_at_values_so_none_waits_for_a_device(hard_target):
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_no_loss_looks_at_values_so_none_waits_for_a_device(hard_target, weight):
     student, teacher, labels = (tensor.to("meta") for tensor in batch())  # tensors without values
-    found = losses.subclass_distillation(
-        student, teacher, labels, HIERARCHY, temperature=2.0, alpha=0.5, hard_target=hard_target
-    )
+    chosen = {"temperature": 2.0, "alpha": 0.5, "hard_target": hard_target, "within_class": weight}
+    found = losses.subclass_distillation(student, teacher, labels, HIERARCHY, **chosen)
     assert found.total.shape == losses.soft_cross_entropy(student, teacher, 2.0).shape == (8,)
 
 
@@ -302,6 +412,9 @@ def test_a_temperature_that_is_not_above_0_is_refused(loss, temperature):
         ({"alpha": -0.1}, "found alpha -0.1"),
         ({"alpha": math.nan}, "found alpha nan"),
         ({"temperature": -1.0}, "found temperature -1.0"),
+        ({"within_class": -0.1}, "found within_class -0.1, .* at least 0"),
+        ({"within_class": math.inf}, "found within_class inf"),
+        ({"within_class": math.nan}, "found within_class nan"),
         ({"hard_target": "subclasses"}, 'found hard_target \'subclasses\', .*"subclass" or "class"'),
     ],
 )

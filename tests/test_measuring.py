@@ -73,6 +73,9 @@ def test_another_network_size_or_batch_is_measured_anew(monkeypatch):
     measured.clear()
     choose(STUDY.model_copy(update={"student": Student(batch_size=16)}), build, SHAPE)
     assert measured
+    measured.clear()
+    choose(STUDY.model_copy(update={"student": Student(batch_size=8, size=8)}), build, SHAPE)
+    assert len(measured) == 1  # the student's alone
 
 
 def test_a_damaged_or_unwritable_cache_costs_a_measurement_and_no_more(tmp_path, monkeypatch):

@@ -173,6 +173,14 @@ def test_every_network_sees_its_images_at_zero_mean_and_unit_spread(folder):
     assert built(images).equal(built.body((images - 0.3) / 0.2))
 
 
+def test_a_network_of_a_size_of_its_own_takes_images_of_any(folder):
+    built = build("users_models:flat", size=8)  # its weights fit 64 pixels alone
+    for stored in (8, 20, 64):
+        assert built(torch.rand(2, 1, stored, stored)).shape == (2, 3)
+    images = torch.rand(2, 1, 8, 8)
+    assert built(images).equal(built.body((images - 0.5) / 0.25))
+
+
 def test_weights_come_from_torchs_random_state():
     def weights(seed):
         torch.manual_seed(seed)

@@ -2,9 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms import v2
 
+from subclass_kd.ensemble import Ensemble
 from subclass_kd.networks import Normalised, SmallConvNet, SmallResNet
 from subclass_kd.work import network_cost
 
@@ -83,3 +87,59 @@ def test_normalisation_is_inside_and_travels_with_the_weights():
     other.load_state_dict(model.state_dict())
     assert other(torch.ones(1, 2, 1, 1)).flatten().equal(found)
     assert not list(model.parameters())
+
+
+def sized(size, body=None):
+    return Normalised(body or torch.nn.Identity(), torch.zeros(3), torch.ones(3), size)
+
+
+@pytest.mark.parametrize(("stored", "size"), [((64, 64), 24), ((28, 28), 8), ((48, 64), 32), ((28, 28), 96)])
+def test_an_image_is_resized_as_pillow_and_torchvision_do(stored, size):
+    images = torch.rand(4, 3, *stored, generator=torch.Generator().manual_seed(0))
+    found = sized(size)(images)
+    assert found.shape == (4, 3, size, size)
+    for image, other in zip(images.flatten(0, 1), found.flatten(0, 1), strict=True):
+        by_pillow = Image.fromarray(image.numpy()).resize((size, size), Image.Resampling.BILINEAR)  # in floats
+        np.testing.assert_allclose(other.numpy(), np.asarray(by_pillow), atol=1e-5)
+    by_torchvision = v2.functional.resize(images, [size, size], v2.InterpolationMode.BILINEAR, antialias=True)
+    torch.testing.assert_close(found, by_torchvision, rtol=0, atol=1e-6)
+
+
+def test_a_quarter_of_the_size_is_the_triangle_filter_worked_out_by_hand():
+    """Every output pixel is a mean of 8 input pixels each way, weighed by their distance; cut off at the border."""
+    images = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows = np.zeros((8, 32))
+    for place in range(8):
+        centre = 4 * (place + 0.5)
+        weights = np.maximum(0, 1 - np.abs(np.arange(32) + 0.5 - centre) / 4)
+        rows[place] = weights / weights.sum()
+    found = Normalised(torch.nn.Identity(), torch.zeros(1), torch.ones(1), 8)(images)
+    np.testing.assert_allclose(found[0, 0].numpy(), rows @ images[0, 0].numpy() @ rows.T, atol=1e-6)
+
+
+def test_the_size_that_images_have_is_no_change_to_the_digit():
+    images = torch.rand(2, 3, 24, 24)
+    assert sized(24)(images).equal(sized(None)(images))
+    assert sized(24)(images).equal(images)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_an_image_is_resized_alike_in_any_batch_and_layout(layout):
+    images = torch.rand(9, 3, 40, 40)
+    whole = sized(16)(images.contiguous(memory_format=layout))
+    assert whole.is_contiguous(memory_format=layout)
+    assert whole.equal(sized(16)(images))
+    assert whole[4:5].equal(sized(16)(images[4:5]))
+
+
+def test_a_network_costs_what_its_own_size_costs():
+    for body in (SmallConvNet(num_classes=10), SmallResNet(num_classes=10)):
+        own = Normalised(body, torch.zeros(1), torch.ones(1), 28)
+        assert network_cost(own, (1, 64, 64)) == network_cost(body, (1, 28, 28))
+
+
+def test_networks_of_a_size_of_their_own_learn_as_one():
+    models = [Normalised(SmallConvNet(4, width=4), torch.zeros(1), torch.ones(1), 16).eval() for _ in range(2)]
+    images = torch.rand(5, 1, 40, 40)
+    together = Ensemble(models).eval()(images)
+    torch.testing.assert_close(together, torch.stack([model(images) for model in models]), rtol=1e-4, atol=1e-5)

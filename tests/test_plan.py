@@ -5,7 +5,7 @@ import time
 import pytest
 
 from subclass_kd.arms import ARMS
-from subclass_kd.plan import plan
+from subclass_kd.plan import plan, teacher_paths
 from subclass_kd.study_file import make_study
 
 
@@ -95,6 +95,7 @@ EVERYTHING = {"teachers", "targets", *STUDENTS}
         ("teacher.learning_rate=0.1", EVERYTHING),
         ("teacher.batch_size=32", EVERYTHING),
         ("teacher.weight_decay=0.1", EVERYTHING),
+        ("teacher.size=32", EVERYTHING),
         ("distillation.views=3", EVERYTHING),
         ("augment.flip=false", EVERYTHING),
         ("augment.shift=0.2", EVERYTHING),
@@ -104,15 +105,58 @@ EVERYTHING = {"teachers", "targets", *STUDENTS}
         ("student.model=small:resnet", STUDENTS),
         ("student.options.width=4", STUDENTS),
         ("student.learning_rate=0.1", STUDENTS),
+        ("student.size=16", STUDENTS),
         ("distillation.temperature=2", STUDENTS),
         ("distillation.alpha=0.5", STUDENTS),
         ("distillation.hard_target=class", STUDENTS),
+        ("distillation.within_class=0.5", STUDENTS),
     ],
 )
 def test_what_decides_a_files_content_changes_its_recipe_and_that_of_all_that_follows(override, kinds):
     first, second = recipes(), recipes(override)
     for path in first:
         assert (first[path] != second[path]) == (path.split("/")[0] in kinds), path
+
+
+def test_a_teacher_of_several_members_has_a_file_for_each_and_answers_once():
+    """3 teachers of 4 members; targets and predictions are the teacher's."""
+    planned = jobs("teacher.members=4", "seeds=[7]")
+    kinds = [job.kind for job in planned]
+    counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
+    assert counts == {"teachers": 12, "targets": 3, "students": 6, "predictions": 9, "results": 1}
+    assert len({job.path for job in planned}) == len({job.recipe for job in planned}) == len(planned)
+    made = set()
+    for job in planned:
+        assert made.issuperset(job.needs)
+        made.add(job.path)
+    members = tuple(f"teachers/subclass-seed7-member{member}.safetensors" for member in range(4))
+    assert teacher_paths(make_study({}, ["teacher.members=4"]), "subclass", seed=7) == members
+    [targets] = [job for job in planned if (job.kind, job.name) == ("targets", "subclass")]
+    assert (targets.path, targets.needs) == ("targets/subclass-seed7.safetensors", members)
+    trained = {job.path for job in planned if job.epochs}
+    assert len(trained) == 18
+    assert all(set(job.needs) == trained for job in planned if job.kind == "predictions")
+    assert {job.member for job in planned if job.kind == "teachers"} == {0, 1, 2, 3}
+    assert {job.member for job in planned if job.kind != "teachers"} == {None}
+
+
+def test_one_member_is_the_teacher_of_always():
+    assert recipes("teacher.members=1") == recipes()
+    assert {job.member for job in jobs()} == {None}
+
+
+@pytest.mark.parametrize("override", ["teacher.members=3", "teacher.cross_fit=true"])
+def test_members_and_cross_fitting_change_every_recipe(override):
+    first, second = recipes("teacher.members=2"), recipes("teacher.members=2", override)
+    both = first.keys() & second.keys()
+    assert len(both) == len(first)
+    assert all(first[path] != second[path] for path in both)
+
+
+def test_a_label_says_whose_file_it_is():
+    labels = [job.label for job in jobs("teacher.members=2", "seeds=[5]", "arms=[kd]")]
+    assert labels[:3] == ["class, seed 5, member 0", "class, seed 5, member 1", "class, seed 5"]
+    assert labels[-3:-1] == ["teacher class, seed 5", "student kd, seed 5"]
 
 
 def test_other_data_change_every_recipe():

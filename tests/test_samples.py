@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from subclass_kd import work
+from subclass_kd.bench import Bench
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.samples import load_samples, resolve_rows
 from subclass_kd.errors import UserError
@@ -148,7 +148,7 @@ def test_a_tie_is_dropped_or_given_to_a_class(write):
 def test_soft_votes_teach_the_shares_themselves(write, tmp_path):
     study = write(["ssa"], VOTED, votes=VOTES)
     samples = load_samples(study)
-    targets = work._Bench(study, samples, tmp_path, choices=None, seed=0)._vote_targets()
+    targets = Bench(study, samples, tmp_path, choices=None, seed=0).vote_targets()
     assert targets.shape == (8, len(samples.train), 2)
     shares = torch.tensor([k % 8 / 7 for k in samples.train.tolist()])
     assert torch.allclose(targets[3].softmax(-1)[:, 1], shares, atol=1e-6)
@@ -211,7 +211,7 @@ def test_every_column_that_matters_is_in_the_fingerprint(write):
 def test_weights_have_a_mean_of_one_over_the_training_images(write, tmp_path):
     study = write(["class", "subclass", "weight"], [[*row[:2], 1 + k] for k, row in enumerate(CASES)])
     samples = load_samples(study)
-    weights = work._Bench(study, samples, tmp_path, choices=None, seed=0)._weights
+    weights = Bench(study, samples, tmp_path, choices=None, seed=0).weights
     assert weights[torch.from_numpy(samples.train)].mean().item() == pytest.approx(1)
     assert (weights[5] / weights[2]).item() == pytest.approx(2)
 

@@ -14,20 +14,21 @@ DEFAULTS = {
     "data": {
         "kind": "fashion-mnist", "root": None, "table": None, "columns": {}, "pattern": [],
         "size": None, "channels": None, "white": 65535, "store_limit": 50.0,
-        "train_images": None, "validation": 0.2, "test": 0.2, "folds": None, "fold": 0,
+        "train_images": None, "validation": 0.2, "test": 0.2, "folds": None, "fold": None,
     },
     "hierarchy": None,
     "positive": None,
     "votes": None,
     "teacher": {
         "model": "small:resnet", "pretrained": False, "options": {},
-        "epochs": 20, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 0.01, "compile": False,
+        "epochs": 20, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 0.01, "compile": False, "size": None,
+        "members": 1, "cross_fit": False,
     },
     "student": {
         "model": "small:convnet", "pretrained": False, "options": {},
-        "epochs": 40, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 0.01, "compile": False,
+        "epochs": 40, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 0.01, "compile": False, "size": None,
     },
-    "distillation": {"temperature": 1.0, "alpha": 0.9, "hard_target": "subclass", "views": 8},
+    "distillation": {"temperature": 1.0, "alpha": 0.9, "hard_target": "subclass", "views": 8, "within_class": 1.0},
     "augment": {
         "flip": True, "shift": 0.08, "flip_vertical": False, "rotate90": False, "crop": 0.0,
         "rotation": 0.0, "scale": 0.0, "shear": 0.0,
@@ -131,6 +132,26 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(read, text, line, key)
         ("student: small:convnet", "student", '"small:convnet"', "keys and values"),
         ("student:", "student", "nothing", "keys and values"),
         ("student: {options: {1: 2}}", "student.options.1", "1", "text, in quotes if need be"),
+        ("distillation: {within_class: -1}", "distillation.within_class", "-1", "greater than or equal to 0"),
+        ("distillation: {within_class: 11}", "distillation.within_class", "11", "less than or equal to 10"),
+        ("distillation: {within_class: .nan}", "distillation.within_class", "nan", "less than or equal to 10"),
+        ("teacher: {size: 7}", "teacher.size", "7", "greater than or equal to 8"),
+        ("student: {size: 2000}", "student.size", "2000", "less than or equal to 1024"),
+        ("teacher: {members: 0}", "teacher.members", "0", "greater than or equal to 1"),
+        ("teacher: {members: 21}", "teacher.members", "21", "less than or equal to 20"),
+        ("teacher: {cross_fit: 1}", "teacher.cross_fit", "1", "true or false"),
+        (
+            "teacher: {cross_fit: true}",
+            "teacher.cross_fit",
+            "true",
+            "false, or teacher.members of at least 2 beside it",
+        ),
+        (
+            "teacher: {members: 2, cross_fit: true}\ndistillation: {views: online}",
+            "distillation",
+            "{'views': 'online'}",
+            "views: a whole number from 1 to 1000 beside teacher.cross_fit, whose targets are stored",
+        ),
         ("augment: {flip: sometimes}", "augment.flip", '"sometimes"', "true or false"),
         ("augment: {shift: 0.6}", "augment.shift", "0.6", "less than or equal to 0.5"),
         ("augment: {crop: -0.1}", "augment.crop", "-0.1", "greater than or equal to 0"),
@@ -167,6 +188,13 @@ def test_a_wrong_value_is_refused_with_its_key_and_what_may_stand_there(read, te
     assert error.where.endswith(f'study.yaml, key "{key}"')
     assert error.found == found
     assert error.expected == expected
+
+
+def test_only_the_teacher_has_members(read):
+    assert refused(read, "student: {members: 2}").found == "an unknown key"
+    teacher = read("teacher: {cross_fit: true, members: 2}").teacher
+    assert (teacher.members, teacher.cross_fit) == (2, True)
+    assert read("teacher: {members: 20}\ndistillation: {views: online}").teacher.cross_fit is False
 
 
 def test_a_mistyped_choice_is_met_with_the_nearest_one(read):

@@ -120,6 +120,49 @@ def test_the_batch_size_changes_no_target():
         torch.testing.assert_close(other, sizes[0], rtol=1e-5, atol=1e-6)
 
 
+def test_each_image_is_answered_by_its_own_member_alone():
+    """Members that say their own number: the answers are the numbers, in the order of the images."""
+    _, feed, fabric = teacher_and_feed()
+
+    class Saying(nn.Module):
+        def __init__(self, number):
+            super().__init__()
+            self.number, self.seen = number, 0
+
+        def forward(self, images):
+            self.seen += len(images)
+            return images.mean((1, 2, 3)).unsqueeze(1) + torch.tensor([10.0 * self.number, 0.0])
+
+    member_of = torch.tensor([2, 0, 2, 1, 0] * 10)
+    images = torch.cat(list(feed.batches([torch.arange(50)]))).float() / 255
+    for batch_size in (1, 7, 64):
+        members = [Saying(number) for number in range(3)]
+        views = Views(seed=2, count=2, augment=Augment(flip=True, shift=0.0))  # which leave an image's mean
+        logits = targets.compute(members, feed, views, fabric, batch_size, member_of=member_of)
+        assert [member.seen for member in members] == [40, 20, 40]  # two views of each image, and no other image
+        for view in range(2):
+            torch.testing.assert_close(logits[view, :, 1], images.mean((1, 2, 3)))
+            torch.testing.assert_close(logits[view, :, 0] - logits[view, :, 1], 10.0 * member_of, rtol=0, atol=1e-5)
+
+
+def test_members_that_take_turns_go_on_where_they_stopped(tmp_path, monkeypatch):
+    teacher, feed, fabric = teacher_and_feed()
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 5)).eval()
+    member_of, views = torch.arange(50) % 2, Views(seed=2, count=2, augment=Augment())
+    whole = targets.compute([teacher, other], feed, views, fabric, 5, member_of=member_of)
+    monkeypatch.setattr(targets, "SECONDS_A_PART", -1)
+    parts = targets.Parts(tmp_path / "skd-seed0.safetensors", "mark")
+    with pytest.raises(KeyboardInterrupt):
+        targets.compute(
+            [teacher, Counting(other, fails_at=3)], feed, views, fabric, 5, parts=parts, member_of=member_of
+        )
+    assert sum(part.shape[1] for part in parts.read()) == 30  # 25 of the first member, 5 of the second
+    first, second = Counting(teacher), Counting(other)
+    again = targets.compute([first, second], feed, views, fabric, 5, parts=parts, member_of=member_of)
+    assert again.equal(whole)
+    assert (first.answered, second.answered) == (0, 8)  # 4 batches that were left, 2 views each
+
+
 def test_views_without_end_have_targets_of_the_images_themselves():
     teacher, feed, fabric = teacher_and_feed()
     logits = targets.compute(teacher, feed, Views(seed=2, count=None, augment=Augment()), fabric)

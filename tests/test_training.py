@@ -14,6 +14,7 @@ from subclass_kd import SubclassHierarchy
 from subclass_kd.augment import Views
 from subclass_kd.config import Augment, Student
 from subclass_kd.feeding import Feed
+from subclass_kd.networks import Normalised
 from subclass_kd.targets import compute
 from subclass_kd.training import Lesson, Pixels, best_epoch, predict, train
 
@@ -138,6 +139,40 @@ def test_a_lesson_with_the_identity_hierarchy_is_the_same_for_either_hard_target
         for hard_target in ("subclass", "class")
     ]
     torch.testing.assert_close(*runs, rtol=1e-5, atol=1e-6)
+
+
+def test_without_the_part_within_classes_only_what_targets_say_of_classes_is_learned(pixels):
+    """Targets of the same classes, their subclasses turned about: the same student at 0, another at 1."""
+    targets = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(5))
+    turned = targets[..., [1, 0, 3, 2]]  # subclasses 0, 1 are of one class, 2, 3 of the other
+    for weight, alike in ((0.0, True), (1.0, False)):
+        lessons = [Lesson(HIERARCHY, LABELS, own, 2.0, 0.8, within_class=weight) for own in (targets, turned)]
+        first, second = (fit(Recording(), lesson, pixels)[0]["head.weight"] for lesson in lessons)
+        assert torch.allclose(first, second, rtol=1e-4, atol=1e-6) == alike
+
+
+def test_a_network_of_a_size_of_its_own_gets_every_view_resized_in_training_validation_and_targets(pixels):
+    def model(size):
+        return Normalised(nn.Flatten(), torch.zeros(1), torch.ones(1), size)
+
+    class Small(Recording):
+        def forward(self, images):
+            self.seen.append((self.training, images.clone()))
+            return self.head(images.flatten(1).repeat(1, 4))
+
+    plain, small = Recording(), Small()
+    fit(Normalised(plain, torch.zeros(1), torch.ones(1)), Lesson(HIERARCHY, LABELS), pixels)
+    fit(Normalised(small, torch.zeros(1), torch.ones(1), 4), Lesson(HIERARCHY, LABELS), pixels)
+    assert [training for training, _ in plain.seen] == [training for training, _ in small.seen]
+    for (_, whole), (_, resized) in zip(plain.seen, small.seen, strict=True):
+        assert resized.equal(F.interpolate(whole, (4, 4), mode="bilinear", antialias=True))
+    of_whole, of_resized = (compute(model(size), feed_of(pixels), VIEWS, fabric()) for size in (None, 4))
+    by_hand = F.interpolate(of_whole.view(-1, 1, 8, 8), (4, 4), mode="bilinear", antialias=True)
+    assert of_resized.equal(by_hand.view(2, 30, 16))
+
+
+def feed_of(pixels):
+    return Feed(pixels.images, pixels.train, fabric())
 
 
 def test_targets_are_taken_by_view_and_image(pixels):

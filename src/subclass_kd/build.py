@@ -57,9 +57,10 @@ def _check_model(study: Study, network: Network, key: str, outputs: int, samples
             logits.sum().backward()
             model.eval()(images)
     except Exception as error:  # the user's model may raise anything, and timm's assert their image size
-        found = f"a model that fails on images of shape {image_shape} ({_reason(error)})"
-        expected = "a model for this image size"
-        raise UserError(f'key "{key}.model"', found, expected, "Set data.size or choose another.") from None
+        seen = image_shape if network.size is None else (image_shape[0], network.size, network.size)
+        found = f"a model that fails on images of shape {seen} ({_reason(error)})"
+        remedy = f"Set data.size or {key}.size, or choose another."
+        raise UserError(f'key "{key}.model"', found, "a model for this image size", remedy) from None
     if network.compile:
         _check_compiler(model, key, images)
     if shape != (4, outputs):

@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from subclass_kd.jackknife import describe_variance, f1_left_out, variance_parts
+
 REFERENCES = ("scratch", "kd")
+HEADLINES = (("skd", "kd"), ("skd", "scratch"), ("kd", "scratch"))  # the questions of a study, most wanted first
 SIGNIFICANCE = 0.05
 SMALLEST_P = 1e-20  # reported for anything below it, where quantiles of Student's t are no longer computed reliably
 
@@ -61,8 +64,8 @@ def compare(
     Returns:
         One dict for each pair, in order: ``arm``, ``reference``, ``metric`` ("f1"), ``difference`` in [-1, 1], ``ci95``
         [low, high], ``p_value``, ``p_holm``, ``verdict``, ``seeds``, ``test_images``, ``test_groups`` (None without
-        groups). Where no interval can be had ``ci95``, ``p_value`` and ``p_holm`` are ``None`` and ``reason`` says why;
-        such a pair still counts in Holm's correction.
+        groups), ``variance`` (:func:`subclass_kd.jackknife.describe_variance`). Where no interval can be had ``ci95``,
+        ``p_value`` and ``p_holm`` are ``None`` and ``reason`` says why; such a pair still counts in Holm's correction.
 
     Raises:
         ValueError: shapes disagree, or a pair names an arm that has no predictions.
@@ -95,8 +98,9 @@ def compare(
             "seeds": len(predictions[arm]),
             "test_images": len(class_labels),
             "test_groups": None if groups is None else len(np.unique(units)),
+            "variance": describe_variance(each[:, 0], each[:, 1:]),
         }
-        for (arm, reference), test, p_holm in zip(arm_pairs, tests, adjusted, strict=True)
+        for (arm, reference), each, test, p_holm in zip(arm_pairs, differences, tests, adjusted, strict=True)
     ]
 
 
@@ -105,7 +109,8 @@ def paired_difference(
 ) -> dict[str, Any]:
     r"""Mean difference over seeds, with an interval and a test that hold for new seeds and new images.
 
-    With :math:`\bar D` the mean of the S differences and a, b the two parts of its variance (:func:`variance_parts`),
+    With :math:`\bar D` the mean of the S differences and a, b the two parts of its variance
+    (:func:`subclass_kd.jackknife.variance_parts`),
 
     .. math:: \bar D \pm h(0.05), \quad h(p) = \sqrt{t_{1-p/2,\, S-1}^2 \, a + z_{1-p/2}^2 \, b}
 
@@ -164,45 +169,6 @@ def paired_difference(
     return result | {"ci95": [mean - half_width(0.05), mean + half_width(0.05)], "p_value": p_value}
 
 
-def variance_parts(differences: NDArray[np.float64], left_out: NDArray[np.float64]) -> tuple[float, float]:
-    r"""Variance of the mean difference over seeds, in two parts: of the seeds, and of the images that all seeds share.
-
-    .. math::
-
-        a = \frac{s_D^2}{S}, \quad b = \max(c, 0), \quad
-        c = \frac{1}{S (S-1)} \sum_{j \ne k} \widehat{\mathrm{Cov}}(D_j, D_k), \quad
-        \widehat{\mathrm{Cov}}(D_j, D_k) =
-        \frac{G-1}{G} \sum_g (D_{j(g)} - \bar D_{j(\cdot)}) (D_{k(g)} - \bar D_{k(\cdot)})
-
-    with :math:`s_D^2` the variance of the differences over seeds and :math:`D_{j(g)}` the difference of seed j without
-    unit g: the jackknife over units. Part a also holds what each seed gets from the images by itself.
-
-    This is Obuchowski & Rockette's variance for two arms, :math:`a + b = \frac{2}{r} [MS(TR) + \max(r (Cov_2 - Cov_3),
-    0)]` with r = S readers, since :math:`MS(TR) = s_D^2 / 2` and :math:`c = 2 (Cov_2 - Cov_3)`, where :math:`Cov_2` is
-    the covariance between readers within a technique and :math:`Cov_3` that across techniques (1995,
-    https://doi.org/10.1080/03610919508813243). Only the two arms compared enter, so arms need not be equally variable.
-
-    Args:
-        differences: (S,), S >= 2.
-        left_out: (S, G), G >= 2.
-
-    Returns:
-        a and b, each >= 0, in squared units of the differences.
-
-    >>> variance_parts(np.array([0.25, 0.75]), np.array([[0.0, 0.5], [0.5, 1.0]]))
-    (0.0625, 0.0625)
-    """
-    seeds, units = left_out.shape
-    of_seeds = float(differences.var(ddof=1)) / seeds
-    if of_seeds < 1e-24:  # what rounding leaves of equal differences
-        of_seeds = 0.0
-    deviations = left_out - left_out.mean(axis=1, keepdims=True)  # (S, G)
-    # The sum over pairs j != k is the square of the sum less the sum of the squares: no (S, S) matrix
-    products = np.square(deviations.sum(axis=0)) - np.square(deviations).sum(axis=0)  # (G,)
-    shared = float(products.sum()) * (units - 1) / (units * seeds * (seeds - 1))
-    return of_seeds, max(shared, 0.0)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     r"""P-values corrected for their number, so that the chance of any false claim among them stays below the level.
 
@@ -224,34 +190,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(order))
     adjusted[order] = np.maximum.accumulate(np.minimum(factors * np.asarray(p_values)[order], 1.0))
     return [float(value) for value in adjusted]
-
-
-def f1_left_out(predicted: NDArray[np.bool_], actual: NDArray[np.bool_], units: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 for each seed, of all images and then with each of the G units left out.
-
-    F1 = 2 tp / (2 tp + fp + fn) needs three counts only, so leaving a unit out subtracts its counts, and no loop
-    over images is needed.
-
-    Args:
-        predicted: (S, N) whether the positive class is predicted.
-        actual: (N,) whether it is true.
-        units: (N,) the unit of each image, G different values.
-
-    Returns:
-        (S, 1 + G) in [0, 1], units in sorted order; 0 where nothing is positive or called so.
-
-    >>> f1_left_out(np.array([[True, True, False]]), np.array([True, False, True]), units=np.arange(3))
-    array([[0.5       , 0.        , 0.6666..., 0.6666...]])
-    """
-    order = np.argsort(units, kind="stable")
-    starts = np.unique(units[order], return_index=True)[1]  # (G,) where each unit begins
-    outcomes = np.stack([predicted & actual, predicted & ~actual, ~predicted & actual]).astype(int)  # (3, S, N)
-    counts = np.add.reduceat(outcomes[:, :, order], starts, axis=2)  # (3, S, G)
-    whole = counts.sum(axis=2, keepdims=True)  # (3, S, 1)
-    true_positives, false_positives, false_negatives = np.concatenate([whole, whole - counts], axis=2)
-    size = 2 * true_positives + false_positives + false_negatives  # (S, 1 + G)
-    f1: NDArray[np.float64] = 2 * true_positives / np.maximum(size, 1)
-    return f1
 
 
 def _verdict(difference: float, p_holm: float) -> str:

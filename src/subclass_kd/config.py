@@ -48,8 +48,8 @@ class Data(Section):
     train_images: int | None = Field(None, ge=4, description="use so many training images, drawn by subclass")
     validation: float = Field(0.2, ge=0.02, le=0.5, description="share of the training images that chooses epochs")
     test: float = Field(0.2, ge=0.02, le=0.5, description="share of the images that tests, where no split is given")
-    folds: int | None = Field(None, ge=2, le=20, description="split all images into so many parts, one of which tests")
-    fold: int = Field(0, ge=0, description="which part tests")
+    folds: int | None = Field(None, ge=2, le=20, description="split all images into so many parts that test in turn")
+    fold: int | None = Field(None, ge=0, description="the one part that tests; each in turn if not given")
 
     @field_validator("pattern", mode="before")
     @classmethod
@@ -70,9 +70,9 @@ class Data(Section):
 
     @field_validator("fold")
     @classmethod
-    def _fold_is_there(cls, value: int, info: ValidationInfo) -> int:
+    def _fold_is_there(cls, value: int | None, info: ValidationInfo) -> int | None:
         folds = info.data.get("folds") or 1
-        if value >= folds:
+        if value is not None and value >= folds:
             expected = f"0 to {folds - 1}, one of {folds} folds" if folds > 1 else "0, or data.folds beside it"
             raise ValueError(expected)
         return value
@@ -120,6 +120,7 @@ class Network(Section):
     learning_rate: Positive
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
     compile: bool = Field(False, description="train what torch.compile makes of it")
+    size: int | None = Field(None, ge=8, le=1024, description="height and width that it sees, if other than the data's")
 
     @field_validator("options")
     @classmethod
@@ -133,11 +134,20 @@ class Network(Section):
 
 
 class Teacher(Network):
-    """The network that learns first; one for subclasses, one for classes, of the same form."""
+    """What learns first; one for subclasses, one for classes, of the same form: a network, or the mean of several."""
 
     model: str = "small:resnet"
     epochs: int = Field(20, ge=1, le=100_000)
     learning_rate: Positive = 1e-2
+    members: int = Field(1, ge=1, le=20, description="networks whose mean probability is the teacher's answer")
+    cross_fit: bool = Field(False, description="targets of an image come from a member that did not train on it")
+
+    @field_validator("cross_fit")
+    @classmethod
+    def _has_members_to_take_turns(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("members") == 1:
+            raise ValueError("false, or teacher.members of at least 2 beside it")
+        return value
 
 
 class Student(Network):
@@ -156,6 +166,9 @@ class Distillation(Section):
     hard_target: Literal["subclass", "class"] = "subclass"
     views: Literal["online"] | Annotated[int, Field(ge=1, le=1000)] = Field(
         8, description="fixed augmentations of each training image, or fresh ones with the teacher in the loop"
+    )
+    within_class: float = Field(
+        1.0, ge=0, le=10, description="weight, in the teacher's part, of what is said of the subclasses inside a class"
     )
 
     @property
@@ -224,6 +237,14 @@ class Study(Section):
         data = info.data.get("data")
         voted = info.data.get("votes") is not None or (data is not None and data.kind in VOTED)
         return [name for name in typing.get_args(ArmName) if voted or name != "soft-votes"]
+
+    @field_validator("distillation")
+    @classmethod
+    def _cross_fitted_targets_are_stored(cls, value: Distillation, info: ValidationInfo) -> Distillation:
+        teacher = info.data.get("teacher")
+        if teacher is not None and teacher.cross_fit and value.stored is None:
+            raise ValueError("views: a whole number from 1 to 1000 beside teacher.cross_fit, whose targets are stored")
+        return value
 
     @field_validator("arms", "seeds")
     @classmethod

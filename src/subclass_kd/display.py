@@ -43,6 +43,7 @@ class RunProgress:
         self.spent: dict[str, tuple[int, float]] = {}  # kind -> epochs measured, their seconds
         self.total = self.finished = self.workers = 0
         self.decoded = (0, 0)  # images, of how many
+        self.of_fold = ""  # which of how many
         self.started = time.monotonic()
         self.live = Live(console=console, get_renderable=self._panel, transient=True, refresh_per_second=4)
 
@@ -58,6 +59,10 @@ class RunProgress:
         """Note how many images are decoded."""
         self.decoded = (done, total)
 
+    def fold(self, number: int, folds: int) -> None:
+        """Note which fold comes now."""
+        self.of_fold, self.decoded, self.total = f"fold {number + 1} of {folds}", (0, 0), 0
+
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Note what there is to do."""
         self.remaining = {job.path: job.epochs for job in jobs if job.epochs}
@@ -65,6 +70,8 @@ class RunProgress:
         self.total, self.finished, self.workers = len(jobs) + finished, finished, workers
         self.started = time.monotonic()
         kept = f", {finished} kept from before" if finished else ""
+        if self.of_fold:
+            self._line(self.of_fold)
         if self.decoded[1]:
             self._line(f"{self.decoded[1]:,} images decoded")
         self._line(f"{len(jobs)} files to make{kept}; {workers} at a time")
@@ -108,7 +115,8 @@ class RunProgress:
             return bar if images else Text("")
         bar.add_row(
             ProgressBar(total=max(1, self.total), completed=self.finished, width=30),
-            f"{self.finished} of {self.total} files, {time.monotonic() - self.started:.0f} s{self._time_left()}",
+            f"{self.of_fold + ', ' if self.of_fold else ''}{self.finished} of {self.total} files, "
+            f"{time.monotonic() - self.started:.0f} s{self._time_left()}",
         )
         return Group(bar, *(Text(f"  {_activity(job, epoch)}") for job, epoch in list(self.running.values())))
 
@@ -116,7 +124,7 @@ class RunProgress:
 def _activity(job: Job, epoch: Any) -> str:
     if job.kind == "results":
         return "metrics, comparisons, label bits"
-    text = f"{ACTIVITIES[job.kind]} {job.name.replace('s/', ' ')}, seed {job.seed}"
+    text = f"{ACTIVITIES[job.kind]} {job.label}"
     if epoch is None:
         return text
     f1 = f"validation F1 {100 * epoch.validation_f1:.1f} %"
@@ -127,12 +135,14 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
     """Print the answer first, then arms, comparisons, label bits, and where the files are."""
     seeds, data = len(results["study"]["seeds"]), results["data"]
     images = {split: sum(row[split] for row in data["subclasses"]) for split in SPLITS}
+    folds = len(data.get("folds", ()))
     console.print()
     console.print(Text(headline(results), style="bold"))
     console.print(
         f'\nF1 of "{data["positive"]}" ({len(data["classes"])} classes, {len(data["subclasses"])} subclasses), '
-        f"{seeds} seed{'s' * (seeds > 1)}. Images: {images['train']:,} training, {images['validation']:,} validation, "
-        f"{images['test']:,} test.{_groups(data['groups'])}\n",
+        f"{seeds} seed{'s' * (seeds > 1)}{f', {folds} folds' if folds else ''}. Images: {images['train']:,} training, "
+        f"{images['validation']:,} validation{' in the first fold' if folds else ''}, {images['test']:,} test"
+        f"{', each tested once a seed' if folds else ''}.{_groups(data['groups'])}\n",
         highlight=False,
         markup=False,
     )
@@ -147,7 +157,8 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
     if (warnings := _warnings_about_data(out)) is not None:
         console.print(Text(warnings, style="yellow"))
     console.print(f"Files: {out}/results.json", soft_wrap=True, highlight=False, markup=False)
-    console.print("       and beside it study.json, teachers/, targets/, students/, predictions/", highlight=False)
+    beside = "fold-0/ and so on with" if folds else "study.json,"
+    console.print(f"       and beside it {beside} teachers/, targets/, students/, predictions/", highlight=False)
 
 
 def _warnings_about_data(out: Path) -> str | None:

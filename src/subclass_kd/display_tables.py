@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
+
+from subclass_kd.wording import of_power
 
 
 def make_table(title: str, *columns: str, names: int = 1) -> Table:
@@ -37,3 +41,33 @@ def show_votes(console: Console, votes: Mapping[str, Any]) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def show_power(console: Console, power: Sequence[Mapping[str, Any]]) -> None:
+    """Print what the study could have seen of its first question, and what more it would take.
+
+    Args:
+        console: to print to.
+        power: of results.json, as of :func:`subclass_kd.power.needed`.
+    """
+    if power:
+        console.print(Text(f"{of_power(power[0])}\n"))
+
+
+def show_diagnosis(console: Console, findings: Sequence[Mapping[str, str]], verdict: str | None) -> None:
+    """Print what speaks against distillation in this study, and what to try.
+
+    Args:
+        console: to print to.
+        findings: as of :func:`subclass_kd.diagnosis.diagnose`.
+        verdict: on the study's first question, or None; without a finding and "better" nothing is printed.
+    """
+    if findings:
+        console.print(Text("What was looked for and found (docs/diagnosis.md)", style="bold"))
+    for finding in findings:
+        text = Text.assemble((finding["kind"], "yellow"), f": {finding['found']} {finding['meaning']}")
+        console.print(Padding(Text.assemble(text, "\n", ("Try: ", "bold"), finding["try"]), (0, 0, 0, 2)))
+    if findings:
+        console.print()
+    elif verdict in ("inconclusive", "worse"):
+        console.print(Text("No known reason against distillation was found (docs/diagnosis.md).\n"))

@@ -42,18 +42,22 @@ def expected_seconds(
     finally:
         torch.set_num_threads(threads)
     seconds = 0.0
+    members, crossed = study.teacher.members, study.teacher.cross_fit
+    answering = {"teachers": members, "students": 1}  # networks that answer for one image
     jobs = plan(study, "")
     for job in jobs:
         kind = job.name.partition("/")[0] if job.kind == "predictions" else "teachers"
         if job.kind in rates:
-            seconds += job.epochs * counts["train"] * rates[job.kind][0]
+            share = 1 - 1 / members if crossed and job.kind == "teachers" else 1
+            seconds += job.epochs * share * counts["train"] * rates[job.kind][0]
             seconds += job.epochs * counts["validation"] * rates[job.kind][1]
             if job.kind == "students" and study.distillation.views == "online" and job.needs:
-                seconds += job.epochs * counts["train"] * rates["teachers"][1]
+                seconds += job.epochs * counts["train"] * members * rates["teachers"][1]
         elif job.kind == "targets":
-            seconds += (study.distillation.stored or 1) * counts["train"] * rates["teachers"][1]
+            each = 1 if crossed else members
+            seconds += (study.distillation.stored or 1) * counts["train"] * each * rates["teachers"][1]
         elif job.kind == "predictions":
-            seconds += (counts["validation"] + counts["test"]) * rates[kind][1]
+            seconds += (counts["validation"] + counts["test"]) * answering[kind] * rates[kind][1]
     alone = study.workers == "auto" and _device(study) != "cpu"
     return STARTING + seconds / (1 if alone else count_workers(study))
 

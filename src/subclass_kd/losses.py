@@ -25,6 +25,13 @@ class DistillationLoss(NamedTuple):
     soft: Tensor
 
 
+class SoftParts(NamedTuple):
+    """The two parts of ``distillation`` on subclasses, each (N,) in nats: they add up to it."""
+
+    of_class: Tensor
+    within_class: Tensor
+
+
 def distillation(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     r"""Divergence of the student's softened prediction from the teacher's, per sample.
 
@@ -78,6 +85,43 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
     return -(temperature**2) * (teacher.exp() * student).sum(-1)  # (N,)
 
 
+def distillation_parts(
+    student_logits: Tensor, teacher_logits: Tensor, hierarchy: SubclassHierarchy, temperature: float
+) -> SoftParts:
+    r"""What the divergence of the student's softened subclasses says of the class, and of the subclass inside it.
+
+    By the chain rule of relative entropy (Cover, Thomas 2006, Elements of Information Theory, theorem 2.5.3,
+    https://doi.org/10.1002/047174882X), with p the softened probabilities of ``distillation``:
+
+    .. math:: T^2 \sum_k p^t_k \log \frac{p^t_k}{p^s_k}
+        = \underbrace{T^2 \sum_c p^t(c) \log \frac{p^t(c)}{p^s(c)}}_{\text{of class}}
+        + \underbrace{T^2 \sum_c p^t(c) \sum_{k \in c} p^t(k|c) \log \frac{p^t(k|c)}{p^s(k|c)}}_{\text{within class}}
+
+    where p(c) is the sum of the class's softened subclass probabilities. The first part is ``distillation`` through the
+    class channel alone; the second is what subclasses add.
+
+    Args:
+        student_logits: (N, K), any float dtype, finite.
+        teacher_logits: (N, K), finite; no gradient flows into it.
+        hierarchy: of the K subclasses.
+        temperature: T > 0; subclasses are softened first and then summed to classes.
+
+    Returns:
+        Named tuple of ``of_class`` and ``within_class``, each (N,) in nats, >= 0 up to rounding.
+
+    Raises:
+        ValueError: shapes or K differ, or temperature is not above 0.
+
+    >>> import torch
+    >>> from subclass_kd import SubclassHierarchy
+    >>> teacher, student = torch.tensor([[0.4, 0.2, 0.4]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
+    >>> distillation_parts(student, teacher, SubclassHierarchy.from_parent([0, 0, 1]), temperature=1.0)
+    SoftParts(of_class=tensor([0.0201]), within_class=tensor([0.0340]))
+    """
+    hierarchy.check_logits(student_logits)
+    return _parts(*_softened(student_logits, teacher_logits, temperature), hierarchy, temperature)
+
+
 def class_cross_entropy(subclass_logits: Tensor, class_labels: Tensor, hierarchy: SubclassHierarchy) -> Tensor:
     r"""Cross-entropy of the class label, whose probability is that of its subclasses together.
 
@@ -114,6 +158,7 @@ def subclass_distillation(
     temperature: float,
     alpha: float,
     hard_target: Literal["subclass", "class"] = "subclass",
+    within_class: float = 1.0,
 ) -> DistillationLoss:
     r"""Subclass knowledge distillation: the teacher's softened subclasses and the true label, weighted.
 
@@ -121,8 +166,9 @@ def subclass_distillation(
 
     The soft term is ``distillation``: the cross-entropy of soft targets less a constant of the teacher, so of the same
     gradient and 0 when student and teacher agree. The hard term is the cross-entropy of the subclass label, or of its
-    class through ``class_cross_entropy``. With ``SubclassHierarchy.identity`` it is conventional distillation. Sajedi,
-    Plataniotis 2021, On the Efficiency of Subclass Knowledge Distillation in Classification Tasks,
+    class through ``class_cross_entropy``. With ``SubclassHierarchy.identity`` it is conventional distillation. With
+    ``within_class`` other than 1 the soft term is the first of ``distillation_parts`` and that multiple of the second.
+    Sajedi, Plataniotis 2021, On the Efficiency of Subclass Knowledge Distillation in Classification Tasks,
     https://arxiv.org/abs/2109.05587 (its equations reconstructed, its hard target an open point); the class target is
     that of Müller, Kornblith, Hinton 2020, https://arxiv.org/abs/2002.03936
 
@@ -134,12 +180,14 @@ def subclass_distillation(
         temperature: T > 0, of the soft term only.
         alpha: weight of the soft term, 0 to 1.
         hard_target: what the hard term asks for, the "subclass" or the "class".
+        within_class: weight, at least 0, of the soft term's part about subclasses inside a class; 0 leaves the class.
 
     Returns:
         Named tuple of ``total``, ``hard`` and ``soft``, each (N,) in nats; ``soft`` already carries :math:`T^2`.
 
     Raises:
-        ValueError: shapes or K differ, temperature, alpha or hard_target out of range, or labels not integers.
+        ValueError: shapes or K differ, temperature, alpha, hard_target or within_class out of range, or labels not
+            integers.
 
     >>> import torch
     >>> from subclass_kd import SubclassHierarchy
@@ -152,8 +200,16 @@ def subclass_distillation(
         raise ValueError(
             f"found alpha {alpha}, but it weights the soft term and must be from 0 to 1. Choose such a weight."
         )
+    if not 0 <= within_class < math.inf:
+        raise ValueError(
+            f"found within_class {within_class}, but a finite weight of at least 0 was expected. Choose 0 to 10, say."
+        )
     student, teacher = _softened(student_logits, teacher_logits, temperature)  # (N, K) each
-    soft = _divergence(student, teacher, temperature)  # (N,), as ``distillation``
+    if within_class == 1 or hierarchy.num_subclasses == hierarchy.num_classes:  # no class has anything within
+        soft = _divergence(student, teacher, temperature)  # (N,), as ``distillation``
+    else:
+        of_class, within = _parts(student, teacher, hierarchy, temperature)  # (N,) each
+        soft = of_class + within_class * within
     if hard_target == "subclass":
         # At a temperature of 1 the student's prediction is already there.
         log_probs = student if temperature == 1 else centred(student_logits).log_softmax(-1)
@@ -172,6 +228,13 @@ def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Divergence (N,) of log-probabilities (N, K), times the temperature squared."""
     divergence = (teacher.exp() * (teacher - student)).sum(-1)  # (N,)
     return divergence if temperature == 1 else temperature**2 * divergence
+
+
+def _parts(student: Tensor, teacher: Tensor, hierarchy: SubclassHierarchy, temperature: float) -> SoftParts:
+    """Part the divergence of log-probabilities (N, K); what is not of the class is within it."""
+    whole = _divergence(student, teacher, temperature)  # (N,)
+    of_class = _divergence(hierarchy.class_log_probs(student), hierarchy.class_log_probs(teacher), temperature)
+    return SoftParts(of_class, whole - of_class)
 
 
 def _softened(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -240,7 +240,8 @@ def _cached(study: Study, network: Network, shape: tuple[int, ...], use: str, me
     """Give what was measured before of this network on this device, or measure now."""
     of_network = network.model_dump(include={"model", "options", "batch_size", "compile"})
     name = device_name(study.device)
-    marks = [use, name, torch.__version__, of_network, model_version(network), list(shape), study.precision]
+    seen = list(shape) if network.size is None else [*shape, network.size]
+    marks = [use, name, torch.__version__, of_network, model_version(network), seen, study.precision]
     path = cache_folder() / "arithmetic" / f"{fingerprint(*marks)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         return choice_from(json.loads(path.read_text("utf-8")))

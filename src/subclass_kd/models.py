@@ -96,10 +96,10 @@ def timm_names() -> list[str]:
 
 
 def build_model(network: Network, outputs: int, channels: int, mean: Tensor, std: Tensor) -> nn.Module:
-    """Build a network with its input normalisation inside.
+    """Build a network with its input's size and normalisation inside.
 
-    The result takes (N, C, H, W) in [0, 1] and gives logits (N, ``outputs``). Weights come from torch's random state,
-    or from timm's pretrained ones with ``pretrained``.
+    The result takes (N, C, H, W) in [0, 1], brought to ``network.size`` where that is given, and gives logits
+    (N, ``outputs``). Weights come from torch's random state, or from timm's pretrained ones with ``pretrained``.
 
     Args:
         network: the study's teacher or student.
@@ -148,7 +148,7 @@ def build_model(network: Network, outputs: int, channels: int, mean: Tensor, std
         raise UserError(where, f"{type(error).__name__}: {error}", "a model that can be built", remedy) from error
     if not isinstance(body, nn.Module):
         raise UserError(where, f"a {type(body).__name__}", "a torch.nn.Module", "Mend the callable.")
-    return networks.Normalised(body, mean, std)
+    return networks.Normalised(body, mean, std, network.size)
 
 
 def _users_callable(module: str, name: str, where: str) -> Callable[..., Any]:

@@ -7,14 +7,16 @@ from torch.nn import functional as F
 
 
 class Normalised(nn.Module):
-    """A network that brings its input, (N, C, H, W) in [0, 1], to zero mean and unit spread first.
+    """A network that brings its input, (N, C, H, W) in [0, 1], to its own size, zero mean and unit spread first.
 
-    The statistics travel with the weights, so that a deployed student needs no second file.
+    The statistics travel with the weights, so that a deployed student needs no second file. The size is changed by
+    bilinear interpolation with antialiasing (Pillow's bilinear filter, without its rounding to whole numbers).
 
     Args:
         body: gives logits (N, K) for normalised images (N, C, H, W).
         mean: (C,).
         std: (C,), > 0.
+        size: height and width that the body gets; None, or the size that images have, changes nothing.
 
     >>> import torch
     >>> Normalised(nn.Identity(), torch.tensor([0.5]), torch.tensor([0.25]))(torch.ones(1, 1, 1, 1)).item()
@@ -24,13 +26,15 @@ class Normalised(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, body: nn.Module, mean: Tensor, std: Tensor, size: int | None = None) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.size = body, size
         self.register_buffer("mean", mean.reshape(-1, 1, 1).float())
         self.register_buffer("std", std.reshape(-1, 1, 1).float())
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.size is not None and images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         logits: Tensor = self.body((images - self.mean) / self.std)
         return logits
 

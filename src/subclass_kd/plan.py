@@ -27,6 +27,7 @@ class Job:
         needs: paths of files that must be there first, relative to the run folder.
         recipe: fingerprint of everything that decides the file's content.
         epochs: how many it trains; 0 for a job that does not train.
+        member: which network of a teacher that has several, from 0; None for every other job.
     """
 
     kind: Kind
@@ -35,11 +36,33 @@ class Job:
     needs: tuple[str, ...]
     recipe: str
     epochs: int = 0
+    member: int | None = None
 
     @property
     def path(self) -> str:
         """The file's path in the run folder."""
-        return RESULTS if self.kind == "results" else f"{self.kind}/{self.name}-seed{self.seed}.safetensors"
+        member = "" if self.member is None else f"-member{self.member}"
+        return RESULTS if self.kind == "results" else f"{self.kind}/{self.name}-seed{self.seed}{member}.safetensors"
+
+    @property
+    def label(self) -> str:
+        """Say whose file it is, as in ``subclass, seed 0, member 1``."""
+        member = "" if self.member is None else f", member {self.member}"
+        return f"{self.name.replace('s/', ' ')}, seed {self.seed}{member}"
+
+
+def teacher_paths(study: Study, name: str, seed: int) -> tuple[str, ...]:
+    """Give the paths of a teacher's weights in the run folder: one, or one for each of its members.
+
+    >>> teacher_paths(Study(), "subclass", seed=3)
+    ('teachers/subclass-seed3.safetensors',)
+    """
+    return tuple(Job("teachers", name, seed, (), "", member=member).path for member in _members(study))
+
+
+def _members(study: Study) -> list[int | None]:
+    """Number the networks of a teacher; one alone has no number."""
+    return [None] if study.teacher.members == 1 else list(range(study.teacher.members))
 
 
 def grouped(jobs: Sequence[Job], members: int) -> list[tuple[Job, ...]]:
@@ -78,20 +101,34 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
     teaching = [common, study.teacher.model_dump(), model_version(study.teacher), study.distillation.views]
     learning = [teaching, study.student.model_dump(), model_version(study.student), study.distillation.model_dump()]
 
-    def job(kind: Kind, name: str, seed: int, needs: tuple[str, ...], inputs: Any, epochs: int = 0) -> Job:
-        return Job(kind, name, seed, needs, fingerprint(kind, name, seed, inputs), epochs)
+    def job(
+        kind: Kind,
+        name: str,
+        seed: int,
+        needs: tuple[str, ...],
+        inputs: Any,
+        epochs: int = 0,
+        member: int | None = None,
+    ) -> Job:
+        which = [] if member is None else [member]
+        return Job(kind, name, seed, needs, fingerprint(kind, name, seed, inputs, *which), epochs, member)
 
     jobs: list[Job] = []
     for seed in study.seeds:
-        made = [job("teachers", name, seed, (), teaching, study.teacher.epochs) for name in teachers]
-        targets = {teacher.name: job("targets", teacher.name, seed, (teacher.path,), teaching) for teacher in made}
-        jobs += [*made, *targets.values()]
+        jobs += [
+            job("teachers", name, seed, (), teaching, study.teacher.epochs, member)
+            for name in teachers
+            for member in _members(study)
+        ]
+        targets = {name: job("targets", name, seed, teacher_paths(study, name, seed), teaching) for name in teachers}
+        jobs += targets.values()
         for name in study.arms:
             teacher = ARMS[name].teacher
             needs = (targets[teacher].path,) if teacher else ()
             jobs.append(job("students", name, seed, needs, learning, study.student.epochs))
     trained = [made for made in jobs if made.epochs]
     everything = tuple(made.path for made in trained)
-    jobs += [job("predictions", f"{made.kind}/{made.name}", made.seed, everything, learning) for made in trained]
+    answering = [made for made in trained if not made.member]  # the members of a teacher answer together
+    jobs += [job("predictions", f"{made.kind}/{made.name}", made.seed, everything, learning) for made in answering]
     predictions = tuple(made.path for made in jobs if made.kind == "predictions")
     return [*jobs, job("results", "results", study.seeds[0], predictions, learning)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from subclass_kd.config import Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.device import make_fabric
 from subclass_kd.evaluation import class_metrics, subclass_accuracy, summarise
+from subclass_kd.files import fingerprint
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.information import LabelBits, label_bits
+from subclass_kd.plan import teacher_paths
 
 SEED_POLICY = (
     "Each seed s gives weights, order, dropout, views and shuffles generators of their own, derived from s and their "
@@ -31,87 +35,156 @@ SEED_POLICY = (
 )
 
 
-def assemble(study: Study, samples: Samples, out: Path, choices: Choices) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A run folder with the samples that its networks learned from and were tested on: all of a study, or a fold."""
+
+    samples: Samples
+    out: Path
+
+
+def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str, Any]:
     """Compute every number of results.json from the files of a run.
+
+    The predictions of several parts are pooled before anything is computed of them: of a seed, all test images of all
+    folds are one test split. So F1 is that of all counts together, the least biased way to have it from folds (Forman,
+    Scholz 2010, https://doi.org/10.1145/1882471.1882479), and the number of images behind an interval is that of all.
 
     Args:
         study: the resolved study.
-        samples: its data.
-        out: the run folder, with all files that the plan names.
+        parts: one, or a fold each, with all files that the plan names; no image is tested in two.
         choices: how its networks compute.
 
     Returns:
         Plain values that JSON can hold; metrics are shares, 0 to 1, and None where one is not defined.
     """
-    arms = {name: _network(study, samples, out, "students", name) for name in study.arms}
+    pooled = _Pool(study, parts)
+    arms = {name: _network(pooled, "students", name) for name in study.arms}
     teachers = {
-        name: _network(study, samples, out, "teachers", name) | {"targets": _targets(study, out, name)}
+        name: _network(pooled, "teachers", name) | {"targets": _targets(pooled, name)}
         for name in teachers_of(list(study.arms))
     }
     decisions: dict[str, NDArray[np.int64]] = {
-        name: np.stack([class_log_probs(logits, samples).argmax(-1) for logits in _test_logits(study, out, name)])
+        name: np.stack([pooled.class_log_probs("students", name, seed).argmax(-1) for seed in study.seeds])
         for name in study.arms
     }  # (S, N) each
     return {
         "schema": 1,
         "study": study.model_dump(mode="json", exclude={"workers": True, "data": {"store_limit"}}),
         "environment": _environment(study, choices),
-        "data": samples.describe(),
+        "data": describe([part.samples for part in parts]),
         "teachers": teachers,
-        "label_bits": _label_bits(study, samples, out) if "subclass" in teachers else None,
+        "label_bits": _label_bits(pooled) if "subclass" in teachers else None,
         "arms": arms,
         "comparisons": compare(
             decisions,
-            samples.class_labels[samples.test],
-            samples.positive,
+            pooled.of_test(lambda samples: samples.class_labels),
+            parts[0].samples.positive,
             pairs(list(study.arms)),
-            None if samples.groups is None else samples.groups[samples.test],
+            None if parts[0].samples.groups is None else pooled.of_test(lambda samples: samples.groups),
         ),
     }
 
 
-def _network(study: Study, samples: Samples, out: Path, role: str, name: str) -> dict[str, Any]:
+def describe(folds: Sequence[Samples]) -> dict[str, Any]:
+    """Give results.json's "data": that of one part, or of folds together.
+
+    Of folds, training and validation counts are those of the first, test counts the sums over all, and "folds" has
+    the description of each.
+    """
+    each = [samples.describe() for samples in folds]
+    if len(each) == 1:
+        return each[0]
+    subclasses = [
+        {**row, "test": sum(fold["subclasses"][k]["test"] for fold in each)}
+        for k, row in enumerate(each[0]["subclasses"])
+    ]
+    groups = each[0]["groups"] and {**each[0]["groups"], "test": sum(fold["groups"]["test"] for fold in each)}
+    mark = fingerprint(*(fold["fingerprint"] for fold in each))
+    return {**each[0], "subclasses": subclasses, "groups": groups, "fingerprint": mark, "folds": each}
+
+
+class _Pool:
+    """The test images of all parts one after the other, and what networks said of them."""
+
+    def __init__(self, study: Study, parts: Sequence[Part]) -> None:
+        self.study, self.parts = study, parts
+
+    def of_test(self, column: Callable[[Samples], NDArray[Any] | None]) -> NDArray[Any]:
+        """Give the test rows (N,) of a column of the samples."""
+        columns = [(column(part.samples), part.samples.test) for part in self.parts]
+        return np.concatenate([values[rows] for values, rows in columns if values is not None])
+
+    def test_logits(self, role: str, name: str, seed: int) -> Tensor:
+        """Give what a seed's network, one a part, says of the test images: logits (N, outputs)."""
+        return torch.cat(
+            [store.load(part.out / f"predictions/{role}/{name}-seed{seed}.safetensors")["test"] for part in self.parts]
+        )
+
+    def class_log_probs(self, role: str, name: str, seed: int) -> NDArray[np.float64]:
+        """Give the same as class log-probabilities (N, C)."""
+        return class_log_probs(self.test_logits(role, name, seed), self.parts[0].samples)
+
+    def notes(self, folder: str, name: str) -> list[dict[str, Any]]:
+        """Read the notes of each seed's files, part by part."""
+        seeds = self.study.seeds
+        return [store.notes(part.out / f"{folder}/{name}-seed{s}.safetensors") for s in seeds for part in self.parts]
+
+    def trainings(self, role: str, name: str) -> list[list[dict[str, Any]]]:
+        """Read the notes of each seed's training, part by part: of one network, or of each member of a teacher."""
+        paths = {
+            seed: teacher_paths(self.study, name, seed)
+            if role == "teachers"
+            else (f"{role}/{name}-seed{seed}.safetensors",)
+            for seed in self.study.seeds
+        }
+        return [[store.notes(part.out / path) for path in paths[s]] for s in self.study.seeds for part in self.parts]
+
+
+def _network(pooled: _Pool, role: str, name: str) -> dict[str, Any]:
     """Give every metric of one arm or teacher on the test split, summarised over seeds."""
-    class_labels = samples.class_labels[samples.test]
-    subclass_labels = samples.subclass_labels[samples.test]
+    class_labels = pooled.of_test(lambda samples: samples.class_labels)
+    subclass_labels = pooled.of_test(lambda samples: samples.subclass_labels)
     # Shuffled subclasses mean nothing on the test split, and class outputs name none.
     if role == "students":
         names_subclasses = ARMS[name].outputs == "subclass" and not ARMS[name].shuffled
     else:
         names_subclasses = name == "subclass"
     per_seed: list[dict[str, float | None]] = []
-    for seed in study.seeds:
-        logits = store.load(out / f"predictions/{role}/{name}-seed{seed}.safetensors")["test"]  # (N, outputs)
+    for seed in pooled.study.seeds:
         metrics: dict[str, float | None] = dict(
-            class_metrics(np.exp(class_log_probs(logits, samples)), class_labels, samples.positive)
+            class_metrics(
+                np.exp(pooled.class_log_probs(role, name, seed)), class_labels, pooled.parts[0].samples.positive
+            )
         )
-        scores = logits.log_softmax(-1).numpy()
+        scores = pooled.test_logits(role, name, seed).log_softmax(-1).numpy()
         metrics["subclass_accuracy"] = subclass_accuracy(scores, subclass_labels) if names_subclasses else None
         per_seed.append(metrics)
-    notes = [store.notes(out / f"{role}/{name}-seed{seed}.safetensors") for seed in study.seeds]
-    cost = store.notes(out / f"predictions/{role}/{name}-seed{study.seeds[0]}.safetensors")
+    trainings = pooled.trainings(role, name)
     return {
         **{metric: summarise([row[metric] for row in per_seed]) for metric in per_seed[0]},
-        **cost,
-        "best_epoch": [note["best"]["epoch"] for note in notes],
-        "validation_f1": [note["best"]["validation_f1"] for note in notes],
-        "test_images": len(samples.test),
-        "train_seconds": statistics.mean(note["train_seconds"] for note in notes),
+        **pooled.notes(f"predictions/{role}", name)[0],  # what it costs to run
+        "best_epoch": [_of_members(members, "epoch") for members in trainings],
+        "validation_f1": [_of_members(members, "validation_f1") for members in trainings],
+        "test_images": len(class_labels),
+        "train_seconds": statistics.mean(sum(note["train_seconds"] for note in members) for members in trainings),
     }
 
 
-def _targets(study: Study, out: Path, name: str) -> dict[str, Any]:
+def _of_members(members: list[dict[str, Any]], key: str) -> Any:
+    """Give what is noted of a network's best epoch, or a list of it for the members of a teacher."""
+    values = [note["best"][key] for note in members]
+    return values if len(values) > 1 else values[0]
+
+
+def _targets(pooled: _Pool, name: str) -> dict[str, Any]:
     """Say in which precision a teacher's targets were made, and how far bfloat16 was off where it was tried."""
-    notes = [store.notes(out / f"targets/{name}-seed{seed}.safetensors") for seed in study.seeds]
+    notes = pooled.notes("targets", name)
     differences = [note["bfloat16_difference"] for note in notes if "bfloat16_difference" in note]
     return {
         "precision": [note["precision"] for note in notes],
         "bfloat16_difference": max(differences, default=None),
     }
-
-
-def _test_logits(study: Study, out: Path, name: str) -> list[Tensor]:
-    return [store.load(out / f"predictions/students/{name}-seed{seed}.safetensors")["test"] for seed in study.seeds]
 
 
 def class_log_probs(logits: Tensor, samples: Samples) -> NDArray[np.float64]:
@@ -123,25 +196,37 @@ def class_log_probs(logits: Tensor, samples: Samples) -> NDArray[np.float64]:
     return log_probs
 
 
-def _label_bits(study: Study, samples: Samples, out: Path) -> dict[str, Any]:
-    """Give the label bits of the subclass teacher, on the images it learned from and on the test split."""
-    labels = torch.from_numpy(samples.subclass_labels)
-    estimates: dict[str, list[LabelBits]] = {"train": [], "test": []}
-    for seed in study.seeds:
-        # View 0 is the image itself: the targets hold the teacher's answer to it.
-        on_train = store.load(out / f"targets/subclass-seed{seed}.safetensors")["logits"][0]
-        on_test = store.load(out / f"predictions/teachers/subclass-seed{seed}.safetensors")["test"]
-        for split, logits, rows in (("train", on_train, samples.train), ("test", on_test, samples.test)):
-            log_probs = logits.double().log_softmax(-1)
-            estimates[split].append(label_bits(log_probs, labels[torch.from_numpy(rows)], samples.hierarchy))
-    return {
-        split: {
-            **{name: statistics.mean(getattr(bits, name) for bits in by_seed) for name in LabelBits._fields},
-            "images": len(samples.train if split == "train" else samples.test),
-            "over_seeds": {name: summarise([getattr(bits, name) for bits in by_seed]) for name in LabelBits._fields},
+def _label_bits(pooled: _Pool) -> dict[str, Any]:
+    """Give the label bits of the subclass teacher, on the images it learned from and on the test split.
+
+    Of folds, those of a seed are the mean over its teachers, each on its own images.
+    """
+    estimates: dict[str, list[list[LabelBits]]] = {"train": [], "test": []}  # seed by seed, part by part
+    for seed in pooled.study.seeds:
+        of_seed: dict[str, list[LabelBits]] = {"train": [], "test": []}
+        for samples, out in ((part.samples, part.out) for part in pooled.parts):
+            # View 0 is the image itself: the targets hold the teacher's answer to it.
+            on_train = store.load(out / f"targets/subclass-seed{seed}.safetensors")["logits"][0]
+            on_test = store.load(out / f"predictions/teachers/subclass-seed{seed}.safetensors")["test"]
+            labels = torch.from_numpy(samples.subclass_labels)
+            for split, logits, rows in (("train", on_train, samples.train), ("test", on_test, samples.test)):
+                log_probs = logits.double().log_softmax(-1)
+                of_seed[split].append(label_bits(log_probs, labels[torch.from_numpy(rows)], samples.hierarchy))
+        for split, bits in of_seed.items():
+            estimates[split].append(bits)
+    images = {"train": len(pooled.parts[0].samples.train), "test": sum(len(part.samples.test) for part in pooled.parts)}
+    rows_of: dict[str, Any] = {}
+    for split, by_seed in estimates.items():
+        of_seeds = {
+            name: [statistics.mean(getattr(bits, name) for bits in of_parts) for of_parts in by_seed]
+            for name in LabelBits._fields
         }
-        for split, by_seed in estimates.items()
-    }
+        rows_of[split] = {
+            **{name: statistics.mean(values) for name, values in of_seeds.items()},
+            "images": images[split],
+            "over_seeds": {name: summarise(values) for name, values in of_seeds.items()},
+        }
+    return rows_of
 
 
 def _environment(study: Study, choices: Choices) -> dict[str, Any]:

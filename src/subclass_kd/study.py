@@ -13,11 +13,11 @@ from subclass_kd.config import Study
 from subclass_kd.data.check import check_samples
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.rows import Samples
-from subclass_kd.data.samples import load_samples
+from subclass_kd.data.samples import load_rows, load_samples
 from subclass_kd.data.scan import Look
 from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
-from subclass_kd.files import whole, write_json
+from subclass_kd.files import fingerprint, whole, write_json
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
 
@@ -30,6 +30,9 @@ class Progress(Protocol):
 
     def decoding(self, done: int, total: int) -> None:
         """Tell how many of how many images are decoded."""
+
+    def fold(self, number: int, folds: int) -> None:
+        """Tell which fold, from 0, comes now; not called where one split is all."""
 
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Tell which jobs are left, how many were done before, and how the networks compute (arithmetic.json)."""
@@ -44,6 +47,9 @@ class Silent:
     def decoding(self, done: int, total: int) -> None:
         """Say nothing."""
 
+    def fold(self, number: int, folds: int) -> None:
+        """Say nothing."""
+
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Say nothing."""
 
@@ -56,9 +62,12 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
 
     Files that are there and valid are kept: a finished run trains nothing, an interrupted one goes on.
 
+    With ``data.folds`` and no ``data.fold`` every fold is a run of its own, in ``fold-0`` and so on, and the results
+    are those of all test images of all folds: each image of the data is tested once a seed.
+
     Args:
-        study: what to run; ``workers`` and ``data.store_limit`` may differ from run to run, every other key must stay
-            for a given folder.
+        study: what to run; ``workers`` and ``data.store_limit`` may differ from run to run, and ``seeds`` may be added
+            to; every other key must stay for a given folder.
         out: the run folder; made if it is not there, which is after everything has been checked.
         progress: hears of every job.
 
@@ -73,14 +82,53 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
     _check_folder(study, out)
+    if study.data.folds is not None and study.data.fold is None:
+        return _run_folds(study, out, watching)
+    return _run_split(study, out, watching, _read(out / ARITHMETIC))
+
+
+def _run_folds(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
+    """Run each fold as a study of its own, and judge their predictions together."""
+    folds = [
+        study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})})
+        for fold in range(study.data.folds or 0)
+    ]
+    for each in folds:  # what is wrong with the last fold's rows must not show when the others have run for hours
+        load_rows(each, Findings())
+    marks = []
+    for fold, each in enumerate(folds):
+        watching.fold(fold, len(folds))
+        folder = out / f"fold-{fold}"
+        _check_folder(each, folder)
+        chosen = _read(folder / ARITHMETIC) or _read(out / "fold-0" / ARITHMETIC)  # all folds compute alike
+        marks.append(_run_split(each, folder, watching, chosen)["data"]["fingerprint"])
+        if fold == 0:
+            for name in (CHECK, ARITHMETIC):
+                write_json(out / name, _read(folder / name))
+            write_json(out / "study.json", study.model_dump(mode="json"))
+    before = _results(out, study, fingerprint(*marks))
+    if before is not None:
+        return before
+    from subclass_kd.arithmetic import from_dict
+    from subclass_kd.results import Part, assemble  # torch, for the first time in this process
+
+    parts = [Part(load_samples(each, verify=False), out / f"fold-{fold}") for fold, each in enumerate(folds)]
+    results = assemble(study, parts, from_dict(_read(out / ARITHMETIC) or {}))
+    write_json(out / "data.json", results["data"])
+    write_json(out / RESULTS, results)
+    return results
+
+
+def _run_split(study: Study, out: Path, watching: Progress, chosen: dict[str, Any] | None) -> dict[str, Any]:
+    """Run a study of one split; ``chosen`` is how its networks shall compute, if that is settled."""
     findings = Findings()
     looks: list[Look] = []  # of images that are decoded now: once serves the store and the check
     samples = load_samples(study, watching.decoding, findings, looks=looks)
     _check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
     missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
-    results = None if missing else _read(out / RESULTS)
-    if results is not None and results.get("data", {}).get("fingerprint") == samples.fingerprint:
+    results = None if missing else _results(out, study, samples.fingerprint)
+    if results is not None:
         return results
     missing.append(jobs[-1])  # the results, anew
     checked = _check_images(study, samples, findings, out, watching, looks)
@@ -98,13 +146,26 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
             raise UserError(str(out), found, "a folder that can be written", "Give another --out.") from None
         watching.begin(missing, len(jobs) - len(missing), workers, arithmetic)
 
-    run_jobs(study, samples, out, missing, prepare, watching.event, _read(out / ARITHMETIC))
+    run_jobs(study, samples, out, missing, prepare, watching.event, chosen)
     for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
         part.unlink()
     results = _read(out / RESULTS)
     if results is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")
     return results
+
+
+def _results(out: Path, study: Study, mark: str) -> dict[str, Any] | None:
+    """Read results.json if it tells of all of these seeds and of the data of this fingerprint."""
+    results = _read(out / RESULTS)
+    try:
+        fits = results is not None and (results["data"]["fingerprint"], results["study"]["seeds"]) == (
+            mark,
+            study.seeds,
+        )
+    except (KeyError, TypeError):
+        return None
+    return results if fits else None
 
 
 def _check_images(
@@ -170,6 +231,8 @@ def _check_folder(study: Study, out: Path) -> None:
     if not isinstance(before, dict):
         raise UserError(str(file), "no study", "the study of this run", "Give another --out.")
     now = study.model_dump(mode="json")
+    if isinstance(before.get("seeds"), list) and set(before["seeds"]) <= set(now["seeds"]):
+        before["seeds"] = now["seeds"]  # more of the same
     for content in (before, now):  # what decides how fast results come, not which
         content.pop("workers", None)
         if isinstance(content.get("data"), dict):

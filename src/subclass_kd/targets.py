@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,46 +68,59 @@ class Parts:
 
 @torch.no_grad()
 def compute(
-    teacher: nn.Module,
+    teacher: nn.Module | Sequence[nn.Module],
     feed: Feed,
     views: Views,
     fabric: Fabric,
     batch_size: int = 256,
     layout: torch.memory_format = torch.contiguous_format,
     parts: Parts | None = None,
+    member_of: Tensor | None = None,
 ) -> Tensor:
     """Give the teacher's logits for each view of each training image, in one pass over the images.
 
     Args:
-        teacher: gives logits (B, K) for (B, C, H, W) in [0, 1]; on the fabric's device.
+        teacher: gives logits (B, K) for (B, C, H, W) in [0, 1]; on the fabric's device. Or several such, which answer
+            as ``member_of`` says.
         feed: of the n training images.
         views: V views; of views without end, the first alone.
         fabric: device and precision.
         batch_size: images at once; the same images are together whatever was done before.
         layout: in which images lie in memory.
         parts: keeps what is done every half minute, and gives what was kept before.
+        member_of: (n,) int64, which of several teachers answers for each image.
 
     Returns:
-        (V, n, K) float32 on the CPU.
+        (V, n, K) float32 on the CPU, in the order of the feed.
     """
-    teacher.eval()
+    teachers = [teacher] if isinstance(teacher, nn.Module) else list(teacher)
+    if member_of is None:
+        member_of = torch.zeros(len(feed), dtype=torch.int64)
     numbers = range(views.count or 1)
     draws = [views.draws(feed.rows, view) for view in numbers]  # (n, D) each, or None
     done = parts.read() if parts else []
     start = sum(part.shape[1] for part in done)
-    order = [batch for batch in torch.split(torch.arange(len(feed)), batch_size) if batch[0] >= start]
+    shares = [(member_of == number).nonzero().flatten() for number in range(len(teachers))]  # positions of each one's
+    turns = [
+        (own.eval(), batch)
+        for own, share in zip(teachers, shares, strict=True)
+        for batch in torch.split(share, batch_size)
+    ]
+    begins = accumulate((len(batch) for _, batch in turns), initial=0)
+    left = [turn for turn, begin in zip(turns, begins, strict=False) if begin >= start and len(turn[1])]
     fresh: list[Tensor] = []  # (V, B, K) each, on the device
     saved = time.monotonic()
-    for batch, images in zip(order, feed.batches(order), strict=True):
+    for (own, batch), images in zip(left, feed.batches([batch for _, batch in left]), strict=True):
         seen = (
             images if drawn is None else views.render(images, fabric.to_device(drawn[batch])) for drawn in draws
         )  # (B, C, H, W) each
-        fresh.append(torch.stack([teacher(as_input(view, layout)).float() for view in seen]))
+        fresh.append(torch.stack([own(as_input(view, layout)).float() for view in seen]))
         if parts and time.monotonic() - saved > SECONDS_A_PART:
             part = torch.cat(fresh, dim=1).cpu()
             parts.write(done, part)
             done, fresh, saved = [*done, part], [], time.monotonic()
-    return torch.cat([*done, *(logits.cpu() for logits in fresh)], dim=1)
+    logits = torch.cat([*done, *(logits.cpu() for logits in fresh)], dim=1)  # (V, n, K), in the order of the turns
+    return logits if len(teachers) == 1 else logits[:, torch.cat(shares).argsort()]
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ class Lesson:
         labels: (N,) int64 into the outputs, for every sample of the data.
         targets: what the teacher says: its logits (V, n, K) for each view of each training image, in the order of
             ``train``; or a function that gives them, (B, K), for images (B, C, H, W) in [0, 1]; or None.
-        temperature, alpha, hard_target: as in :func:`subclass_kd.losses.subclass_distillation`.
+        temperature, alpha, hard_target, within_class: as in :func:`subclass_kd.losses.subclass_distillation`.
         weights: (N,) how much each sample counts, a mean of 1 over the training images; None for all alike.
         stage: (N,) the stage of a curriculum in which each training image enters; None for all at once.
         select_by: what chooses the best epoch on the validation split: "f1" of the positive class for a network that
@@ -54,6 +54,7 @@ class Lesson:
     weights: Tensor | None = None
     stage: NDArray[np.int64] | None = None
     select_by: Literal["f1", "log_loss"] = "f1"
+    within_class: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,7 @@ def _loss(logits: Tensor, labels: Tensor, targets: Tensor | None, lesson: Lesson
         temperature=lesson.temperature,
         alpha=lesson.alpha,
         hard_target=lesson.hard_target,
+        within_class=lesson.within_class,
     )
 
 

@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from subclass_kd import store, work
+from subclass_kd import store
 from subclass_kd.arithmetic import from_dict
 from subclass_kd.arms import ARMS
+from subclass_kd.bench import Bench
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
@@ -37,7 +38,7 @@ def without_timings(content):
 
 def bench(study, samples, out, seed):
     """Give what does a finished run's jobs."""
-    return work._Bench(study, samples, out, from_dict(json.loads((out / "arithmetic.json").read_text())), seed)
+    return Bench(study, samples, out, from_dict(json.loads((out / "arithmetic.json").read_text())), seed)
 
 
 class Counting(Silent):
@@ -225,18 +226,18 @@ def test_arms_of_a_seed_start_from_the_same_body_whatever_their_head(finished):
     study, out, _ = finished
     samples = load_samples(study)
     first = bench(study, samples, out, seed=0)
-    narrow, wide = (first._model(study.student, "student", outputs).state_dict() for outputs in ("class", "subclass"))
+    narrow, wide = (first.model(study.student, "student", outputs).state_dict() for outputs in ("class", "subclass"))
     differing = [name for name in narrow if narrow[name].shape != wide[name].shape]
     assert differing == ["body.head.weight", "body.head.bias"]
     assert all(narrow[name].equal(wide[name]) for name in narrow if name not in differing)
-    other = bench(study, samples, out, seed=1)._model(study.student, "student", "class").state_dict()
+    other = bench(study, samples, out, seed=1).model(study.student, "student", "class").state_dict()
     assert not other["body.stem.0.weight"].equal(narrow["body.stem.0.weight"])
 
 
 def test_shuffled_labels_keep_class_and_counts_and_spare_the_test_split(finished):
     study, out, _ = finished
     samples = load_samples(study)
-    shuffled = bench(study, samples, out, seed=0)._labels("subclass", shuffled=True).numpy()
+    shuffled = bench(study, samples, out, seed=0).labels("subclass", shuffled=True).numpy()
     parents = np.asarray(samples.hierarchy.parent_indices)
     assert (parents[shuffled] == samples.class_labels).all()
     assert (shuffled[samples.test] == samples.subclass_labels[samples.test]).all()

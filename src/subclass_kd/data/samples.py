@@ -12,6 +12,7 @@ from subclass_kd.config import Study, Votes
 from subclass_kd.curriculum import stages
 from subclass_kd.data import fashion_mnist, folder, lidc, mhist, tabular
 from subclass_kd.data.augmentable import check_augment
+from subclass_kd.data.cross_fit import check_cross_fit
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.hierarchies import found_hierarchy, resolve_hierarchy, resolve_positive
 from subclass_kd.data.pixels import load_pixels
@@ -68,12 +69,7 @@ def load_samples(
     ((6500, 1, 28, 28), 2400, 600, 3500)
     """
     findings = Findings() if findings is None else findings
-    try:
-        rows = resolve_rows(study, findings)
-    except UserError:
-        findings.raise_first()  # what is wrong with rows comes before what follows from it
-        raise
-    findings.raise_first()
+    rows = load_rows(study, findings)
     images, index = load_pixels(rows.table, study.data, on_progress, findings, verify, looks)
     check_augment(study.augment, images.shape[1:])
     votes, weights = rows.table.votes, rows.table.weights
@@ -85,6 +81,21 @@ def load_samples(
     )  # fmt: skip
     known = {field.name: getattr(rows, field.name) for field in fields(rows)}
     return Samples(**known, images=images, index=index, fingerprint=mark)
+
+
+def load_rows(study: Study, findings: Findings) -> Rows:
+    """Do as :func:`resolve_rows`, and raise the first error found.
+
+    Raises:
+        UserError: anything is wrong with the rows.
+    """
+    try:
+        rows = resolve_rows(study, findings)
+    except UserError:
+        findings.raise_first()  # what is wrong with rows comes before what follows from it
+        raise
+    findings.raise_first()
+    return rows
 
 
 def resolve_rows(study: Study, findings: Findings) -> Rows:
@@ -135,6 +146,10 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
     _check_enough(rows, findings)
     _check_weights(rows, findings)
     _check_used(study, table.splits, findings)
+    try:
+        check_cross_fit(study, rows)
+    except UserError as error:
+        findings.add(error, "cross_fit")
     if not study.curriculum.active:
         return rows
     try:

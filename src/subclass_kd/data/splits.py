@@ -35,7 +35,8 @@ def make_splits(
 ) -> Splits:
     """Split a study's rows by a generator of fixed seed: every arm, seed and run of a study sees the same split.
 
-    With ``data.folds`` all rows are pooled, cut into equal parts, and part ``data.fold`` tests. Otherwise rows marked
+    With ``data.folds`` all rows are pooled, cut into equal parts, and part ``data.fold`` tests, the first if none is
+    given: where all test in turn, each has a split of its own. Otherwise rows marked
     "test" do, or, if there are none, a share ``data.test`` of those not marked "validation". From the rest
     ``data.train_images`` are drawn, if given. Rows marked "validation" validate, or a share ``data.validation`` of the
     training rows. What is drawn is stratified by label, and keeps groups whole.
@@ -57,7 +58,7 @@ def make_splits(
     stated = ["train"] * len(labels) if splits is None or data.folds is not None else splits
     marked = np.array([SIDES.index(split) for split in stated], dtype=np.int64)
     if data.folds is not None:
-        marked[_folds(labels, whole, data.folds, random) == data.fold] = 2
+        marked[_folds(labels, whole, data.folds, random) == (data.fold or 0)] = 2
     elif whole is not None and groups is not None:
         _check_sides(marked, whole, groups, where, findings)
     given = np.flatnonzero(marked == 0)

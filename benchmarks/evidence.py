@@ -1,0 +1,174 @@
+"""The studies behind docs/evidence.md: runs one or several tables, or goes on with them, and writes their JSON.
+
+    python -m benchmarks.evidence NAME... --runs FOLDER [--seeds N] [--minutes M] [--workers N]
+        [--chest FOLDER] [--fashion FOLDER] [--variant NAME] [--set KEY=VALUE] [--json docs/evidence]
+
+NAME is a table of benchmarks/evidence_tables.py. FOLDER keeps the runs: given again, only what is missing is made, and
+with more --seeds the new ones alone. Seeds are made one or two at a time over all variants of a table, so that there is
+a first whole table early; the JSON is written after each. With --minutes nothing is begun that would not end in time.
+--chest: the folder of train/ and test/ of the chest X-rays; --fashion: the four IDX files of Fashion-MNIST.
+--set changes every study, for a trial; what it makes belongs into another --json.
+
+Each NAME.json has the results.json of every run, whole, and the differences of benchmarks.evidence_tables.PAIRS by F1
+and by error, with Holm's correction over the pairs of a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.evidence_markdown import variant_markdown
+from benchmarks.evidence_runs import Finished, compare_arms, run, sittings
+from benchmarks.evidence_tables import PAIRS, STUDIES, TABLES, UNSEEN_FOLDS, Table
+from benchmarks.machine import describe_machine
+from subclass_kd.files import write_json
+from subclass_kd.study_file import load_study
+
+JSON = Path("docs/evidence")
+
+
+def slug(name: str) -> str:
+    """Make a folder's name of a variant's.
+
+    >>> slug("2,000 images, MobileNet")
+    '2000-images-mobilenet'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace(",", "")).strip("-")
+
+
+def recipes(table: Table, arms: Sequence[str], found: dict[str, Any]) -> dict[tuple[str, ...], list[str]]:
+    """Group arms by the settings that they are trained with: one group unless each arm has its own best.
+
+    An arm that the search did not try has the settings of the one that it is a control of.
+    """
+    if not table.tuned:
+        return {(): list(arms)}
+    like = {"skd-shuffled": "skd", "kd-collapsed": "kd"}
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for arm in arms:
+        settings = tuple(found["best"][like.get(arm, arm)]["settings"])
+        groups.setdefault(settings, []).append(arm)
+    return groups
+
+
+def measure(
+    table: Table,
+    variant: str,
+    runs: Path,
+    seeds: int,
+    options: argparse.Namespace,
+    lender: Path | None = None,
+) -> dict[str, Any]:
+    """Run one variant of a table, and give its results and differences."""
+    roots = {"chest": options.chest, "fashion": options.fashion}
+    root = [f"data.root={roots[table.root]}"] if table.root else []
+    settings = [*root, *table.variants[variant], f"seeds={seeds}", f"workers={options.workers}", *options.set]
+    base = load_study(STUDIES / table.study, settings)
+    found = json.loads((options.json / "recipe-search.json").read_text()) if table.tuned else {}
+    finished: dict[str, Finished] = {}  # arm -> its run
+    content: dict[str, Any] = {"machine": describe_machine(), "recipes": {}, "runs": {}, "sittings": {}}
+    for recipe, arms in recipes(table, base.arms, found).items():
+        study = load_study(STUDIES / table.study, [*settings, *recipe, f"arms=[{', '.join(arms)}]"])
+        out = runs / slug(variant) if not table.tuned else runs / f"{slug(variant)}-{arms[0]}"
+        earlier = [each.out for each in dict.fromkeys(finished.values())]
+        one = run(study, out, [*earlier, *([lender] if lender and lender.exists() else [])])
+        finished |= dict.fromkeys(arms, one)
+        name = ", ".join(arms)
+        content["recipes"][name] = list(recipe)
+        content["runs"][name] = without_paths(one.results)
+        content["sittings"][name] = sittings(out)
+    first = next(iter(finished.values()))
+    pairs = [pair for pair in PAIRS if set(pair) <= set(finished)]
+    decided = {arm: one.decided(arm) for arm, one in finished.items()}
+    positive = first.parts[0][0].positive
+    differences = compare_arms(decided, first.labels, positive, pairs, first.groups)
+    content |= {"settings": list(table.variants[variant]), "differences": differences}
+    if table.root == "chest" and len(first.parts) > 1:  # the recipe search saw the test images of the other folds
+        unseen = np.isin(first.folds, UNSEEN_FOLDS)
+        groups = first.groups[unseen] if first.groups is not None else None
+        some = {arm: classes[:, unseen] for arm, classes in decided.items()}
+        content["differences_unseen"] = compare_arms(some, first.labels[unseen], positive, pairs, groups)
+    return content
+
+
+def without_paths(results: dict[str, Any]) -> dict[str, Any]:
+    """Leave of the data's folder its name: where it lay is nobody's business."""
+    root = results["study"]["data"]["root"]
+    data = {**results["study"]["data"], "root": root and Path(root).name}
+    return {**results, "study": {**results["study"], "data": data}}
+
+
+def steps(seeds: int) -> list[int]:
+    """Say after which numbers of seeds a table is written: two give the first intervals.
+
+    >>> steps(10), steps(1)
+    ([2, 3, 5, 7, 10], [1])
+    """
+    return [number for number in (2, 3, 5, 7) if number < seeds] + [seeds]
+
+
+def make(name: str, options: argparse.Namespace, deadline: float) -> dict[str, Any] | None:
+    """Run a table step by step, write its JSON after each, and give it as far as it came."""
+    table, report = TABLES[name], None
+    variants = [each for each in table.variants if options.variant in (None, each)]
+    for seeds in steps(options.seeds or table.seeds):
+        for variant in variants:
+            started = time.monotonic()
+            if started > deadline:
+                return report
+            lending = table.lenders.get(variant)
+            lender = options.runs / lending[0] / slug(lending[1]) if lending else None
+            row = measure(table, variant, options.runs / name, seeds, options, lender)
+            report = merged(options.json / f"{name}.json", name, variant, row)
+            write_json(options.json / f"{name}.json", report)
+            made = next(iter(row["runs"].values()))["study"]["seeds"]
+            print(f"{name}, {variant}: seeds {made}, {time.monotonic() - started:.0f} s\n", flush=True)
+            print(variant_markdown(table, variant, row) + "\n", flush=True)
+            if seeds > 1 and time.monotonic() + (time.monotonic() - started) > deadline:
+                return report
+    return report
+
+
+def merged(path: Path, name: str, variant: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Put one variant into a table's JSON, beside those that are there, in the table's order."""
+    table = TABLES[name]
+    before = json.loads(path.read_text("utf-8"))["variants"] if path.exists() else {}
+    variants = {**before, variant: row}
+    ordered = {each: variants[each] for each in table.variants if each in variants}
+    return {"name": name, "command": f"python -m benchmarks.evidence {name}", "planned_seeds": table.seeds} | {
+        "variants": ordered
+    }
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=TABLES, metavar="NAME", help=", ".join(TABLES))
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--workers", default="auto")
+    parser.add_argument("--chest", type=Path, default=Path("../shared/data/chest_xray"))
+    parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--variant")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--json", type=Path, default=JSON)
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    options = arguments()
+    deadline = time.monotonic() + 60 * options.minutes
+    for name in options.names:
+        make(name, options, deadline)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Write docs/evidence.md and its plots from docs/evidence/*.json, and from nothing else.
+
+python -m benchmarks.evidence_page [--json docs/evidence] [--page docs/evidence.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import evidence_markdown, recipe_search
+from benchmarks.evidence_tables import CLAIMS, TABLES
+
+HEAD = """# Does it work?
+
+Every table here is made by the command above it, on data that anyone can have, and this page by
+`python -m benchmarks.evidence_page` from the JSON files beside it, which hold the whole `results.json` of each run.
+Numbers are means over seeds, ± half of their 95 % interval over seeds. Differences are over seeds **and** test images
+(or patients, where they are known), with Holm's correction over the pairs of a table ([statistics](statistics.md));
+"inconclusive" is not "equal". A difference of errors is a gain when it is negative. How many seeds a table shall have
+was fixed in `benchmarks/evidence_tables.py` before it was run; a table with fewer is an interim one, and its verdicts
+are not final: who looks again and again at growing results finds something in the end.
+
+**What is the paper's**: the method, its claim (F1 on MHIST +2.14 over no teacher, +1.49 over conventional
+distillation; Sajedi, Plataniotis 2021, [arXiv:2109.05587](https://arxiv.org/abs/2109.05587)) and its explanation, label
+bits. MHIST's images come only from their owners, so nothing here repeats its numbers. **What is ours**: the data, the
+networks, the controls `subclass-labels`, `kd-collapsed` and `skd-shuffled`, the intervals, the search, the dose and
+response.
+"""
+UNSEEN = "On the folds whose test images the recipe search never saw ({images:,} images): {pairs}."
+NOT_YET = "Not yet run: `python -m benchmarks.evidence {name} --runs FOLDER`."
+
+
+def page(folder: Path) -> str:
+    """Give the Markdown of the page from a folder of JSON files."""
+    tables = read_tables(folder)
+    parts = [HEAD.strip(), "## In short", claims(tables), in_one_plot(tables)]
+    parts.append("## Tables")
+    for name, table in TABLES.items():
+        if name not in tables:
+            continue
+        parts += [f"### {table.title}", f"    {tables[name]['command']} --runs FOLDER"]
+        parts += [table.note] if table.note else []
+        for variant, row in tables[name]["variants"].items():
+            parts.append(evidence_markdown.variant_markdown(table, variant, row))
+            parts += [unseen(row)] if "differences_unseen" in row else []
+            parts += recipes(row)
+    waiting = [f"`{name}`" for name in TABLES if name not in tables]
+    if waiting:
+        parts.append(f"Planned and not yet run: {', '.join(waiting)}.")
+    parts += recipe(folder / "recipe-search.json")
+    parts += dose(folder / "dose-response.json")
+    return "\n\n".join(parts) + "\n"
+
+
+def read_tables(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the JSON of each table that there is, in the order of benchmarks.evidence_tables."""
+    paths = {name: folder / f"{name}.json" for name in TABLES}
+    return {name: json.loads(path.read_text("utf-8")) for name, path in paths.items() if path.exists()}
+
+
+def claims(tables: dict[str, dict[str, Any]]) -> str:
+    """Hold what was asked for against what was found, whatever it is."""
+    lines = ["| claim | found | seeds | |", "|---|---|---|---|"]
+    for name, variant, metric, arm, reference, least in CLAIMS:
+        sign = -1 if metric == "error" else 1
+        asked = f"at least {100 * least:+.2f} F1 points" if least else "below" if metric == "error" else "above"
+        what = f"{TABLES[name].title.partition(',')[0]}, {variant}: `{arm}` - `{reference}`, {asked}"
+        rows = tables.get(name, {}).get("variants", {}).get(variant, {}).get("differences", {}).get(metric, [])
+        row = next((each for each in rows if (each["arm"], each["reference"]) == (arm, reference)), None)
+        if row is None:
+            lines.append(f"| {what} | not yet run | | |")
+            continue
+        points, interval, _, verdict = evidence_markdown.difference_cells(row)
+        planned = TABLES[name].seeds
+        reached = sign * row["difference"] >= least and verdict == "better"
+        said = "shown" if reached else "the opposite" if verdict == "worse" else "not shown"
+        said = said if row["seeds"] >= planned else f"so far {said}"
+        lines.append(f"| {what} | {points} ({interval}), {verdict} | {row['seeds']} of {planned} | **{said}** |")
+    return "\n".join(lines)
+
+
+def in_one_plot(tables: dict[str, dict[str, Any]]) -> str:
+    """Give the link to the plot of all tables."""
+    return "![What skd gains in each table](evidence/differences.svg)" if tables else "No table has been run yet."
+
+
+def unseen(row: dict[str, Any]) -> str:
+    """Say what the differences are on the images that chose nothing."""
+    rows = row["differences_unseen"]["f1"]
+    pairs = []
+    for each in rows[:2]:
+        points, interval, _, verdict = evidence_markdown.difference_cells(each)
+        pairs.append(f"`{each['arm']}` - `{each['reference']}` {points} ({interval}), {verdict}")
+    return UNSEEN.format(images=rows[0]["test_images"], pairs="; ".join(pairs)) if rows else ""
+
+
+def recipes(row: dict[str, Any]) -> list[str]:
+    """Say with which settings each arm was trained, where they differ."""
+    if len(row["recipes"]) < 2:
+        return []
+    return ["\n".join(f"- {name}: {', '.join(f'`{each}`' for each in how)}" for name, how in row["recipes"].items())]
+
+
+def recipe(path: Path) -> list[str]:
+    """Give the section on the search."""
+    parts = ["## The recipe"]
+    if not path.exists():
+        return [*parts, "Not yet searched for: `python -m benchmarks.recipe_search --runs FOLDER`."]
+    report = json.loads(path.read_text("utf-8"))
+    images = report["trials"][0]["images"]
+    done = f"{len(report['trials'])} of {report['planned_trials']} trials an arm"
+    parts += [
+        f"    {report['command']} --runs FOLDER",
+        f"{done}; {images['train']:,} images to train, {images['validation']:,} to choose epochs by, "
+        f"{images['test']:,} to score trials by, none of which folds 0 and 1 of the main table test. The score of the "
+        f"best of many trials is too good by what chance gave it; so it is for every arm. {report['machine']}.",
+        recipe_search.markdown(report),
+    ]
+    return parts
+
+
+def dose(path: Path) -> list[str]:
+    """Give the section on dose and response."""
+    parts = ["## Do label bits predict the gain?"]
+    if not path.exists():
+        return [*parts, "Not yet run: `python -m benchmarks.dose_response --runs FOLDER`."]
+    report = json.loads(path.read_text("utf-8"))
+    rows = report["points"]
+    fewest = min(row["seeds"] for row in rows.values())
+    tested = next(iter(rows.values()))["test_images"]
+    interim = "" if fewest >= report["planned_seeds"] else f" (interim: {report['planned_seeds']} are planned)"
+    parts += [
+        f"    {report['command']} --runs FOLDER",
+        f"{len(rows)} doses of subclass knowledge on Fashion-MNIST as 2x5; at least {fewest} seeds{interim}, "
+        f"{tested:,} held-out images; gains with their 95 % interval, not corrected for the number of rows. "
+        f"{report['machine']}.",
+        points_table(rows),
+    ]
+    if report["correlations"]:
+        parts += [
+            f"Rank correlation over {len(rows)} points (Spearman's rho; Kendall's tau), with 95 % bootstrap intervals "
+            "over points:",
+            correlations_table(report["correlations"]),
+            "![Gain against label bits](evidence/dose-response.svg)",
+            prediction(report["correlations"]),
+        ]
+    return parts
+
+
+def points_table(rows: dict[str, Any]) -> str:
+    """Give a line for each dose."""
+    lines = [
+        "| subclasses known | images | seeds | bits, train | bits, held-out | at most | skd - kd | skd - scratch |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        bits = [f"{row['predictors'][f'mutual_information, {split}']:.2f}" for split in ("train", "test")]
+        gains = [evidence_markdown.difference_cells(row["gains"][gain]) for gain in ("skd - kd", "skd - scratch")]
+        shown = [f"{points} ({interval})" for points, interval, *_ in gains]
+        cells = [f"{row['images']:,}", str(row["seeds"]), *bits, f"{row['predictors']['ceiling']:.2f}", *shown]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def correlations_table(found: dict[str, Any]) -> str:
+    """Give a line for each predictor and a column for each gain."""
+    gains = list(found)
+    lines = [f"| predictor | {' | '.join(gains)} |", "|---|" + "---|" * len(gains)]
+    for name in next(iter(found.values())):
+        cells = [
+            "; ".join(
+                f"{row['value']:+.2f} ({row['ci95'][0]:+.2f} to {row['ci95'][1]:+.2f})"
+                for row in found[gain][name].values()
+            )
+            for gain in gains
+        ]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def prediction(found: dict[str, Any]) -> str:
+    """Say for each gain which estimators go with it, by intervals that exclude zero, and which goes furthest."""
+    said = []
+    for gain in ("skd - kd", "skd - scratch"):
+        bits = {name: row["spearman"] for name, row in found[gain].items() if ", " in name}
+        sure = [name.replace("_", " ") for name, row in bits.items() if row["ci95"][0] > 0]
+        best = max(bits, key=lambda name: bits[name]["value"])
+        low, high = bits[best]["ci95"]
+        named = f"{best.replace('_', ' ')} ({bits[best]['value']:+.2f}, {low:+.2f} to {high:+.2f})"
+        which = (
+            f"the intervals of {', '.join(sure)} are above zero" if sure else "no estimator's interval is above zero"
+        )
+        said.append(f"- {gain}: {which}; the highest rank correlation has {named}.")
+    return "\n".join(said)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=Path("docs/evidence"))
+    parser.add_argument("--page", type=Path, default=Path("docs/evidence.md"))
+    options = parser.parse_args(given)
+    from benchmarks import evidence_plots  # matplotlib, which the page's text needs not
+
+    tables = read_tables(options.json)
+    if tables:
+        evidence_plots.differences(tables, options.json / "differences.svg")
+    path = options.json / "dose-response.json"
+    if path.exists() and (report := json.loads(path.read_text("utf-8")))["correlations"]:
+        evidence_plots.dose(report, options.json / "dose-response.svg")
+    options.page.write_text(page(options.json), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

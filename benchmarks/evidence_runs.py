@@ -1,0 +1,200 @@
+"""Runs that more seeds may be added to, that share teachers, and whose arms may be compared across run folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subclass_kd import store
+from subclass_kd.comparison import compare, holm, paired_difference
+from subclass_kd.config import Study
+from subclass_kd.data.rows import Samples
+from subclass_kd.data.samples import load_samples
+from subclass_kd.files import write_json
+from subclass_kd.results import class_log_probs
+from subclass_kd.study import run_study
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A run that is whole: its study with the seeds that it has by now, its folder and its results."""
+
+    study: Study
+    out: Path
+    results: dict[str, Any]
+
+    @cached_property
+    def parts(self) -> list[tuple[Samples, Path]]:
+        """The samples and the folder of each fold, or of the one split."""
+        return [(load_samples(each, verify=False), folder) for folder, each in _splits(self.study, self.out)]
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) true classes of the test images, fold after fold."""
+        return np.concatenate([samples.class_labels[samples.test] for samples, _ in self.parts])
+
+    @cached_property
+    def folds(self) -> NDArray[np.int64]:
+        """(N,) the fold that tests each of these images; 0 where there is one split."""
+        return np.repeat(np.arange(len(self.parts)), [len(samples.test) for samples, _ in self.parts])
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64] | None:
+        """(N,) patients of the test images, if any are known."""
+        known = [samples.groups[samples.test] for samples, _ in self.parts if samples.groups is not None]
+        return np.concatenate(known) if known else None
+
+    def decided(self, arm: str) -> NDArray[np.int64]:
+        """Give the class (S, N) that each seed's student says of each test image."""
+        return np.stack(
+            [
+                np.concatenate(
+                    [
+                        class_log_probs(
+                            store.load(folder / f"predictions/students/{arm}-seed{seed}.safetensors")["test"], samples
+                        ).argmax(-1)
+                        for samples, folder in self.parts
+                    ]
+                )
+                for seed in self.study.seeds
+            ]
+        )
+
+
+def run(study: Study, out: Path, lenders: Sequence[Path] = ()) -> Finished:
+    """Run a study or what is left of it, and note its wall time beside the folder.
+
+    Seeds that the folder has and the study lacks are kept: a run may be given more seeds, never fewer. A job's recipe
+    names its own seed only, so nothing is trained again; results.json is made anew.
+
+    Args:
+        study: what to run.
+        out: the run folder.
+        lenders: runs whose networks and targets are offered; the run takes those that its own recipe would make.
+    """
+    study = _with_earlier_seeds(study, out)
+    for folder, each in {out: study, **dict(_splits(study, out))}.items():
+        _settle(each, folder)
+    for lender in lenders:
+        for folder, _ in _splits(study, out):
+            _lend(lender / folder.relative_to(out), folder)
+    started = time.perf_counter()
+    done = False
+    try:
+        results = run_study(study, out)
+        done = True
+    finally:
+        _note(out, time.perf_counter() - started, study, done)
+    return Finished(study, out, results)
+
+
+def _splits(study: Study, out: Path) -> list[tuple[Path, Study]]:
+    """Give the folder and the study of each fold, or of the one split."""
+    if study.data.folds is None or study.data.fold is not None:
+        return [(out, study)]
+    return [
+        (out / f"fold-{fold}", study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})}))
+        for fold in range(study.data.folds)
+    ]
+
+
+def _with_earlier_seeds(study: Study, out: Path) -> Study:
+    path = out / "study.json"
+    before = json.loads(path.read_text("utf-8"))["seeds"] if path.exists() else []
+    return study.model_copy(update={"seeds": sorted({*before, *study.seeds})})
+
+
+def _settle(study: Study, folder: Path) -> None:
+    """Write the study into its folder; if only seeds were added, its results are out of date."""
+    path, now = folder / "study.json", study.model_dump(mode="json")
+    before = json.loads(path.read_text("utf-8")) if path.exists() else None
+    if before is not None and {**before, "seeds": 0, "workers": 0} != {**now, "seeds": 0, "workers": 0}:
+        return  # another study: run_study refuses it and says why
+    if before is None or before["seeds"] != now["seeds"]:
+        (folder / "results.json").unlink(missing_ok=True)
+        write_json(path, now)
+
+
+def _lend(lender: Path, folder: Path) -> None:
+    """Link what a run trained where there is nothing yet; what does not fit the recipe is replaced, not changed."""
+    for file in (
+        path for kind in ("teachers", "targets", "students") for path in (lender / kind).rglob("*.safetensors")
+    ):
+        target = folder / file.relative_to(lender)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(file, target)
+    checked = lender / "check.json"  # holds for the same images and splits only, whose fingerprint it has
+    if checked.exists() and not (folder / "check.json").exists():
+        write_json(folder / "check.json", json.loads(checked.read_text("utf-8")))
+
+
+def _note(out: Path, seconds: float, study: Study, done: bool) -> None:
+    path = out.parent / f"{out.name}.sittings.json"
+    before = json.loads(path.read_text("utf-8")) if path.exists() else []
+    if seconds > 5 or not before:  # a call that found everything there is no sitting
+        sitting = {"seconds": round(seconds, 1), "workers": study.workers, "seeds": len(study.seeds), "done": done}
+        write_json(path, [*before, sitting])
+
+
+def sittings(out: Path) -> list[dict[str, Any]]:
+    """Give the wall time of each sitting that a run was made in."""
+    path = out.parent / f"{out.name}.sittings.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else []
+
+
+def compare_arms(
+    decided: dict[str, NDArray[np.int64]],
+    labels: NDArray[np.int64],
+    positive: int,
+    pairs: Sequence[tuple[str, str]],
+    groups: NDArray[np.int64] | None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Compare pairs by F1 and by error rate, each with Holm's correction over all pairs.
+
+    Args:
+        decided: arm -> (S, N) classes.
+        labels: (N,) true classes.
+        positive: the class that F1 speaks of.
+        pairs: (arm, reference).
+        groups: (N,) patients, or None.
+
+    Returns:
+        "f1" and "error", a row a pair as :func:`subclass_kd.comparison.compare` has it. A negative difference of errors
+        is a gain, and is called "better".
+    """
+    rows = compare(decided, labels, positive, pairs, groups)
+    units = np.arange(len(labels)) if groups is None else groups
+    left_out = {arm: errors_left_out(predicted != labels, units) for arm, predicted in decided.items()}  # (S, 1 + G)
+    tests = [
+        paired_difference((gap := left_out[arm] - left_out[reference])[:, 0], gap[:, 1:], groups is not None)
+        for arm, reference in pairs
+    ]
+    adjusted = holm([1.0 if test["p_value"] is None else test["p_value"] for test in tests])
+    errors = [
+        {**row, "metric": "error", **test, "p_holm": None if test["p_value"] is None else p}
+        | {"verdict": "inconclusive" if p >= 0.05 else "better" if test["difference"] < 0 else "worse"}
+        for row, test, p in zip(rows, tests, adjusted, strict=True)
+    ]
+    return {"f1": rows, "error": errors}
+
+
+def errors_left_out(wrong: NDArray[np.bool_], units: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give the error rate of each seed, of all images and then with each of the G units left out: (S, 1 + G).
+
+    >>> errors_left_out(np.array([[True, False, False, True]]), np.array([0, 0, 1, 1]))
+    array([[0.5, 0.5, 0.5]])
+    """
+    numbers, counts = np.unique(units, return_inverse=True, return_counts=True)[1:]
+    by_unit = np.stack([np.bincount(numbers, row, len(counts)) for row in wrong])  # (S, G)
+    whole = by_unit.sum(1, keepdims=True)  # (S, 1)
+    return np.concatenate([whole / len(units), (whole - by_unit) / (len(units) - counts)], axis=1)

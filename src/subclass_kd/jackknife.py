@@ -1,0 +1,112 @@
+"""What leaving out one test image, or one patient, after the other says of the spread of a difference in F1."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def f1_left_out(predicted: NDArray[np.bool_], actual: NDArray[np.bool_], units: NDArray[Any]) -> NDArray[np.float64]:
+    """F1 for each seed, of all images and then with each of the G units left out.
+
+    F1 = 2 tp / (2 tp + fp + fn) needs three counts only, so leaving a unit out subtracts its counts, and no loop
+    over images is needed.
+
+    Args:
+        predicted: (S, N) whether the positive class is predicted.
+        actual: (N,) whether it is true.
+        units: (N,) the unit of each image, G different values.
+
+    Returns:
+        (S, 1 + G) in [0, 1], units in sorted order; 0 where nothing is positive or called so.
+
+    >>> f1_left_out(np.array([[True, True, False]]), np.array([True, False, True]), units=np.arange(3))
+    array([[0.5       , 0.        , 0.6666..., 0.6666...]])
+    """
+    order = np.argsort(units, kind="stable")
+    starts = np.unique(units[order], return_index=True)[1]  # (G,) where each unit begins
+    outcomes = np.stack([predicted & actual, predicted & ~actual, ~predicted & actual]).astype(int)  # (3, S, N)
+    counts = np.add.reduceat(outcomes[:, :, order], starts, axis=2)  # (3, S, G)
+    whole = counts.sum(axis=2, keepdims=True)  # (3, S, 1)
+    true_positives, false_positives, false_negatives = np.concatenate([whole, whole - counts], axis=2)
+    size = 2 * true_positives + false_positives + false_negatives  # (S, 1 + G)
+    f1: NDArray[np.float64] = 2 * true_positives / np.maximum(size, 1)
+    return f1
+
+
+def variance_parts(differences: NDArray[np.float64], left_out: NDArray[np.float64]) -> tuple[float, float]:
+    r"""Variance of the mean difference over seeds, in two parts: of the seeds, and of the images that all seeds share.
+
+    .. math::
+
+        a = \frac{s_D^2}{S}, \quad b = \max(c, 0), \quad
+        c = \frac{1}{S (S-1)} \sum_{j \ne k} \widehat{\mathrm{Cov}}(D_j, D_k), \quad
+        \widehat{\mathrm{Cov}}(D_j, D_k) =
+        \frac{G-1}{G} \sum_g (D_{j(g)} - \bar D_{j(\cdot)}) (D_{k(g)} - \bar D_{k(\cdot)})
+
+    with :math:`s_D^2` the variance of the differences over seeds and :math:`D_{j(g)}` the difference of seed j without
+    unit g: the jackknife over units. Part a also holds what each seed gets from the images by itself.
+
+    This is Obuchowski & Rockette's variance for two arms, :math:`a + b = \frac{2}{r} [MS(TR) + \max(r (Cov_2 - Cov_3),
+    0)]` with r = S readers, since :math:`MS(TR) = s_D^2 / 2` and :math:`c = 2 (Cov_2 - Cov_3)`, where :math:`Cov_2` is
+    the covariance between readers within a technique and :math:`Cov_3` that across techniques (1995,
+    https://doi.org/10.1080/03610919508813243). Only the two arms compared enter, so arms need not be equally variable.
+
+    Args:
+        differences: (S,), S >= 2.
+        left_out: (S, G), G >= 2.
+
+    Returns:
+        a and b, each >= 0, in squared units of the differences.
+
+    >>> variance_parts(np.array([0.25, 0.75]), np.array([[0.0, 0.5], [0.5, 1.0]]))
+    (0.0625, 0.0625)
+    """
+    of_seeds = float(differences.var(ddof=1)) / len(differences)
+    if of_seeds < 1e-24:  # what rounding leaves of equal differences
+        of_seeds = 0.0
+    return of_seeds, max(_jackknife(left_out)[1], 0.0)
+
+
+def describe_variance(differences: NDArray[np.float64], left_out: NDArray[np.float64]) -> dict[str, float] | None:
+    r"""The parts of :func:`variance_parts` by name, and how much of the seeds' part more test images would take away.
+
+    Each seed is right on images of its own, too, and that part of a shrinks with the number of images as b does. With
+    V the mean over seeds of each seed's own jackknife variance, and c the covariance of two seeds, it is
+
+    .. math:: w = \frac{V - c}{S}, \quad V = \frac{G-1}{S G} \sum_j \sum_g (D_{j(g)} - \bar D_{j(\cdot)})^2
+
+    cut to 0 to a. Hillis, Obuchowski, Berbaum 2011 take it from the reader's variance before they plan for another
+    number of cases (https://pmc.ncbi.nlm.nih.gov/articles/PMC3053069).
+
+    Args:
+        differences: (S,).
+        left_out: (S, G).
+
+    Returns:
+        ``seeds`` (a), ``images`` (b) and ``seed_images`` (w, a part of a), each >= 0, in squared units of the
+        differences; ``None`` for one seed or one unit.
+
+    >>> describe_variance(np.array([0.25, 0.75]), np.array([[0.0, 0.5], [0.5, 1.0]]))
+    {'seeds': 0.0625, 'images': 0.0625, 'seed_images': 0.0}
+    """
+    if min(left_out.shape) < 2:
+        return None
+    of_seeds, of_images = variance_parts(differences, left_out)
+    own, shared = _jackknife(left_out)
+    return {
+        "seeds": of_seeds,
+        "images": of_images,
+        "seed_images": min(max((own - shared) / len(differences), 0.0), of_seeds),
+    }
+
+
+def _jackknife(left_out: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean variance of a seed, and mean covariance of two, from the images: left_out (S, G), S and G >= 2."""
+    seeds, units = left_out.shape
+    deviations = left_out - left_out.mean(axis=1, keepdims=True)  # (S, G)
+    squares = float(np.square(deviations).sum())
+    # The sum over pairs j != k is the square of the sum less the sum of the squares: no (S, S) matrix
+    products = float(np.square(deviations.sum(axis=0)).sum()) - squares
+    scale = (units - 1) / (units * seeds)
+    return scale * squares, scale * products / (seeds - 1)

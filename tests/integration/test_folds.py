@@ -1,0 +1,130 @@
+"""Folds of a study: every image is tested once a seed, and what is said is said of all."""
+
+import json
+
+import numpy as np
+import pytest
+
+from subclass_kd import store
+from subclass_kd.comparison import compare
+from subclass_kd.data.samples import load_samples
+from subclass_kd.errors import UserError
+from subclass_kd.results import class_log_probs
+from subclass_kd.study import Silent, run_study
+from subclass_kd.study_file import make_study
+
+SMALL = {
+    "data": {"train_images": 100, "folds": 3},
+    "teacher": {"epochs": 1, "options": {"width": 4}},
+    "student": {"epochs": 2, "options": {"width": 4}},
+    "distillation": {"views": 1},
+    "arms": ["scratch", "kd", "skd"],
+    "seeds": 2,
+    "workers": 2,
+    "device": "cpu",
+}
+
+
+class Telling(Silent):
+    """Notes the folds and how many jobs there were to do."""
+
+    def __init__(self):
+        self.folds, self.jobs = [], []
+
+    def fold(self, number, folds):
+        self.folds.append((number, folds))
+
+    def begin(self, jobs, finished, workers, arithmetic):
+        self.jobs.append(len(jobs))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("folds") / "run"
+    study = make_study(SMALL)
+    return study, out, run_study(study, out)
+
+
+def pooled(study, out, name):
+    """Give each seed's decisions for all images by number, put together by hand."""
+    decisions = np.full((2, 6500), -1)
+    for fold in range(3):
+        samples = load_samples(make_study(SMALL | {"data": {**SMALL["data"], "fold": fold}}))
+        for row, seed in enumerate(study.seeds):
+            logits = store.load(out / f"fold-{fold}/predictions/students/{name}-seed{seed}.safetensors")["test"]
+            assert (decisions[row, samples.test] == -1).all()
+            decisions[row, samples.test] = class_log_probs(logits, samples).argmax(-1)
+    return decisions, samples
+
+
+def test_every_image_is_tested_once_a_seed_and_f1_is_that_of_all(run):
+    study, out, results = run
+    decisions, samples = pooled(study, out, "skd")
+    assert (decisions >= 0).all()
+    truly, decided = samples.class_labels == samples.positive, decisions == samples.positive
+    by_hand = [2 * (truly & row).sum() / (truly.sum() + row.sum()) for row in decided]
+    assert results["arms"]["skd"]["f1"]["per_seed"] == pytest.approx(by_hand, abs=1e-12)
+    assert results["arms"]["skd"]["test_images"] == 6500
+    assert sum(row["test"] for row in results["data"]["subclasses"]) == 6500
+    assert len(results["data"]["folds"]) == 3
+
+
+def test_the_comparison_is_that_of_the_pooled_predictions(run):
+    study, out, results = run
+    samples = pooled(study, out, "kd")[1]
+    decisions = {name: pooled(study, out, name)[0] for name in ("skd", "kd")}
+    [row] = compare(decisions, samples.class_labels, samples.positive, [("skd", "kd")])
+    found = next(each for each in results["comparisons"] if (each["arm"], each["reference"]) == ("skd", "kd"))
+    assert found["test_images"] == 6500
+    for key in ("difference", "ci95", "p_value"):
+        assert found[key] == pytest.approx(row[key], abs=1e-12)
+
+
+def test_label_bits_are_the_mean_over_folds(run):
+    _, out, results = run
+    each = [json.loads((out / f"fold-{fold}/results.json").read_text())["label_bits"] for fold in range(3)]
+    for split in ("train", "test"):
+        by_hand = np.mean([bits[split]["mutual_information"] for bits in each])
+        assert results["label_bits"][split]["mutual_information"] == pytest.approx(by_hand, abs=1e-12)
+    assert results["label_bits"]["test"]["images"] == 6500
+
+
+def test_a_fold_of_it_is_the_run_of_that_fold_alone(run, tmp_path):
+    _, out, _ = run
+    alone = run_study(make_study(SMALL | {"data": {**SMALL["data"], "fold": 1}}), tmp_path / "one")
+    within = json.loads((out / "fold-1/results.json").read_text())
+    for results in (alone, within):
+        for row in (*results["arms"].values(), *results["teachers"].values()):
+            row.pop("train_seconds")
+    assert alone == within
+
+
+def test_a_finished_run_trains_nothing_and_a_fold_that_is_lost_is_made_again(run):
+    study, out, results = run
+    again = Telling()
+    assert run_study(study, out, again) == results
+    assert again.jobs == []
+    assert again.folds == [(0, 3), (1, 3), (2, 3)]
+    (out / "fold-2/students/skd-seed1.safetensors").unlink()
+    (out / "results.json").unlink()
+    assert run_study(study, out, again)["comparisons"] == results["comparisons"]
+    assert len(again.jobs) == 1
+
+
+def test_a_fold_without_a_class_is_refused_before_the_first_trains(tmp_path):
+    """Ten patients of one class each, four of them of class b: of five folds one has no test image of b."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for patient in range(10):
+        folder = tmp_path / "images" / ("b" if patient < 4 else "a")
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(4):
+            pixels = rng.integers(0, 256, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(folder / f"p{patient}_{number}.png")
+    study = make_study(
+        {"data": {"kind": "folder", "root": str(tmp_path / "images"), "pattern": r"^(?P<group>p\d+)_", "folds": 5}}
+    )
+    with pytest.raises(UserError, match='no test image of class "b"'):
+        run_study(study, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

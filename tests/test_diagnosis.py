@@ -1,0 +1,422 @@
+"""What speaks against distillation in a study: each condition alone, none in a healthy study."""
+
+import copy
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from subclass_kd import SubclassHierarchy, store
+from subclass_kd.config import Student, Study
+from subclass_kd.diagnosis import ADVICE, diagnose, first_verdict
+from subclass_kd.display_tables import show_diagnosis, show_power
+from subclass_kd.evaluation import summarise
+from subclass_kd.facts import embedding_width, facts, target_facts
+from subclass_kd.models import build_model
+
+DOCS = Path(__file__).parents[1] / "docs"
+HIERARCHY = SubclassHierarchy.from_parent([0, 0, 1, 1])
+
+
+def network(f1, epochs=(18, 20, 17), validation=0.9):
+    spread = (-0.002, 0.0, 0.002)
+    f1s = summarise([f1 + each for each in spread[: len(epochs)]])
+    return {"f1": f1s, "best_epoch": list(epochs), "validation_f1": [validation] * len(epochs)}
+
+
+def comparison(reference, difference, verdict="inconclusive", variance=(1e-5, 1e-5, 5e-6), seeds=10):
+    parts = dict(zip(("seeds", "images", "seed_images"), variance, strict=True)) if variance else None
+    return {
+        "arm": "skd",
+        "reference": reference,
+        "difference": difference,
+        "verdict": verdict,
+        "seeds": seeds,
+        "test_images": 2000,
+        "test_groups": None,
+        "variance": parts,
+    }
+
+
+def healthy():
+    """A study of five subclasses a class whose skd does not gain for no reason that can be known."""
+    return {
+        "study": {"seeds": [0, 1, 2], "student": {"epochs": 20}},
+        "data": {"subclasses": [{}] * 10},
+        "teachers": {"subclass": network(0.95)},
+        "arms": {
+            "scratch": network(0.90),
+            "subclass-labels": network(0.905),
+            "kd": network(0.91),
+            "skd": network(0.915),
+            "skd-shuffled": network(0.90),
+        },
+        "label_bits": {
+            "train": {"soft": 1.8, "mutual_information": 1.75, "ceiling": 2.32, "images": 2400},
+            "test": {"soft": 1.7, "mutual_information": 1.6, "ceiling": 2.32, "images": 2000},
+        },
+        # What 10 seeds see is below 1.5 points
+        "comparisons": [comparison("kd", 0.005), comparison("scratch", 0.015)],
+    }
+
+
+def healthy_facts():
+    targets = {"images": 2400, "sure": 0.3, "within_class": 0.5, "entropy": 0.7, "information": 2.6}
+    return {"networks": 3, "temperature": 1.0, "targets": targets, "embedding": 32, "unlearned": 0.05}
+
+
+def set_to(content, path, value):
+    *parents, last = path
+    for key in parents:
+        content = content[key]
+    content[last] = value
+
+
+def found_with(changes=(), of_facts=()):
+    results, known = copy.deepcopy(healthy()), healthy_facts()
+    for path, value in changes:
+        set_to(results, path, value)
+    for path, value in of_facts:
+        set_to(known, path, value)
+    findings = diagnose(results, known)
+    json.dumps(findings, allow_nan=False)
+    return findings
+
+
+def test_a_healthy_study_has_no_findings():
+    assert found_with() == []
+    assert diagnose(healthy()) == []
+    assert diagnose(healthy(), {}) == []
+
+
+FEW = comparison("kd", 0.005, variance=(1e-4, 1e-5, 0))
+ALONE = [
+    (
+        "too few seeds or images",
+        [(("comparisons", 0), FEW)],
+        [],
+        ["+0.5 points", "10 seeds and 2,000 test images", "80 %"],
+    ),
+    (
+        "too few seeds or images",
+        [(("comparisons", 0), comparison("kd", 0.005, variance=None, seeds=1) | {"reason": "One seed cannot tell."})],
+        [],
+        ["1 seed and 2,000 test images", "no interval: one seed cannot tell."],
+    ),
+    ("weak teacher", [(("teachers", "subclass"), network(0.92))], [], ["92.0 %", "90.0 %", "+2.0 points", "3 seeds"]),
+    ("weak teacher", [(("teachers", "subclass"), network(0.88))], [], ["-2.0 points"]),
+    (
+        "one-hot targets",
+        [],
+        [(("targets", "sure"), 0.93)],
+        ["93 %", "2,400 training images", "0.50 bits", "3 teachers"],
+    ),
+    (
+        "memorised targets",
+        [(("label_bits", "train", "soft"), 2.2)],
+        [],
+        ["2.20 label bits", "2,000 test images", "holds 1.60", "ceiling 2.32", "3 seeds"],
+    ),
+    (
+        "few label bits",
+        [(("label_bits", "test", "mutual_information"), 0.2), (("label_bits", "train", "soft"), 0.3)],
+        [],
+        ["0.20 of 2.32", "2,000 test images", "3 seeds"],
+    ),
+    (
+        "flat targets",
+        [],
+        [(("temperature",), 4.0), (("targets", "entropy"), 2.5)],
+        ["temperature 4", "2.50 bits", "3.32", "3 teachers"],
+    ),
+    ("narrow embedding", [], [(("embedding",), 8)], ["10 subclasses from 8 numbers; 9"]),
+    (
+        "underfitted student",
+        [(("arms", "skd", "validation_f1"), [0.8, 0.82, 0.84])],
+        [(("unlearned",), 0.25)],
+        ["25 %", "82.0 %", "90.0 %", "3 students", "best epoch 18 of 20"],
+    ),
+    (
+        "shuffled subclasses do as well",
+        [(("arms", "skd-shuffled"), network(0.914))],
+        [],
+        ["91.5 %", "skd-shuffled 91.4 %", "+0.1 points"],
+    ),
+    ("subclass labels do as well", [(("arms", "subclass-labels"), network(0.93))], [], ["93.0 %", "-1.5 points"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes", "of_facts", "said"), ALONE)
+def test_each_condition_alone_is_named_with_its_numbers(kind, changes, of_facts, said):
+    if kind == "shuffled subclasses do as well":  # a spread over seeds that does not tell 0.1 points from none
+        noisy = network(0.914)
+        noisy["f1"] = summarise([0.916, 0.914, 0.912])
+        changes = [(("arms", "skd-shuffled"), noisy)]
+    [finding] = found_with(changes, of_facts)
+    assert list(finding) == ["kind", "found", "meaning", "try"]
+    assert finding["kind"] == kind
+    assert (finding["meaning"], finding["try"]) == ADVICE[kind]
+    for part in said:
+        assert part in finding["found"]
+    assert finding["found"].endswith(".")
+    assert not finding["found"][0].islower()
+
+
+def test_every_kind_is_tested_alone_and_all_come_in_order():
+    assert {kind for kind, *_ in ALONE} == set(ADVICE)
+    changes = [change for kind, each, _, _ in ALONE if kind != "few label bits" for change in each]
+    of_facts = [change for _, _, each, _ in ALONE for change in each]
+    changes += [(("label_bits", "test", "mutual_information"), 0.05), (("comparisons", 0), FEW)]
+    noisy = network(0.914)
+    noisy["f1"] = summarise([0.916, 0.914, 0.912])
+    changes.append((("arms", "skd-shuffled"), noisy))
+    assert [finding["kind"] for finding in found_with(changes, of_facts)] == list(ADVICE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_facts"),
+    [
+        ([(("teachers", "subclass"), network(0.926))], []),  # a lead of 26 % of scratch's errors
+        ([(("label_bits", "train", "soft"), 1.94)], []),  # 14.7 % of the ceiling more than is held
+        ([(("label_bits", "test", "mutual_information"), 0.24), (("label_bits", "train", "soft"), 0.3)], []),
+        ([], [(("targets", "sure"), 0.79)]),
+        ([], [(("targets", "entropy"), 3.0)]),  # not softened: the teacher's own doubt
+        ([], [(("temperature",), 2.0), (("targets", "entropy"), 2.3)]),
+        ([], [(("embedding",), 9)]),
+        ([], [(("embedding",), None)]),
+        ([], [(("unlearned",), 0.09)]),
+        ([], [(("unlearned",), None)]),
+        ([(("arms", "skd-shuffled"), network(0.9149))], []),  # tiny, but all seeds agree
+        ([(("label_bits",), None)], []),
+        ([(("comparisons", 0), comparison("kd", 0.05, variance=(1e-4, 1e-5, 0)))], []),  # more than could be hidden
+    ],
+)
+def test_short_of_the_threshold_nothing_is_named(changes, of_facts):
+    assert found_with(changes, of_facts) == []
+
+
+def test_where_skd_is_better_only_its_controls_are_looked_at():
+    better = (("comparisons", 0), comparison("kd", 0.02, "better"))
+    bad = [(("teachers", "subclass"), network(0.88))]
+    assert found_with([better, *bad], [(("embedding",), 2)]) == []
+    labels = (("arms", "subclass-labels"), network(0.93))
+    assert [finding["kind"] for finding in found_with([better, *bad, labels])] == ["subclass labels do as well"]
+    assert [finding["kind"] for finding in found_with([(("comparisons", 0), comparison("kd", -0.02, "worse"))])] == []
+
+
+def test_a_study_without_skd_or_without_controls_is_not_diagnosed():
+    results = healthy()
+    for arm in ("skd-shuffled", "subclass-labels", "scratch"):
+        del results["arms"][arm]
+    results["teachers"]["subclass"] = network(0.90)
+    [finding] = diagnose(results, healthy_facts())
+    assert "that of kd 91.0 %" in finding["found"]
+    del results["arms"]["skd"]
+    assert diagnose(results, healthy_facts()) == []
+
+
+def test_one_seed_has_no_interval():
+    results = healthy()
+    for rows in (results["arms"], results["teachers"]):
+        for name, row in rows.items():
+            rows[name] = network(row["f1"]["mean"], epochs=(20,))
+    results["teachers"]["subclass"] = network(0.88, epochs=(20,))
+    [finding] = diagnose(results, healthy_facts())
+    assert "points (1 seed)" in finding["found"]
+
+
+def test_a_student_without_errors_has_nothing_to_learn():
+    results = healthy()
+    for name in results["arms"]:
+        results["arms"][name] = network(1.0)
+        results["arms"][name]["f1"] = summarise([1.0, 1.0, 1.0])
+    results["teachers"]["subclass"]["f1"] = summarise([1.0, 1.0, 1.0])
+    kinds = [finding["kind"] for finding in diagnose(results, healthy_facts())]
+    assert kinds == ["weak teacher", "shuffled subclasses do as well", "subclass labels do as well"]
+
+
+def test_the_first_question_is_the_headlines():
+    assert first_verdict([comparison("scratch", 0.1, "better"), comparison("kd", 0.1, "worse")]) == "worse"
+    assert first_verdict([]) is None
+
+
+def test_kinds_and_keys_in_the_docs_are_those_of_the_code():
+    page = (DOCS / "diagnosis.md").read_text("utf-8")
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    assert [row for row in rows if row in ADVICE] == list(ADVICE)
+    named = [key for _, remedy in ADVICE.values() for key in re.findall(r"\b[a-z]+\.[a-z_]+\b", remedy)]
+    named += re.findall(r"`((?:data|teacher|student|distillation)\.[a-z_]+)`", page)
+    assert len(set(named)) > 10
+    for key in named:
+        section, field = key.split(".")
+        assert field in type(getattr(Study(), section)).model_fields, key
+
+
+def test_thresholds_in_the_docs_are_those_of_the_code():
+    from subclass_kd import conditions
+
+    page = (DOCS / "diagnosis.md").read_text("utf-8")
+    constants = {name: value for name, value in vars(conditions).items() if name.isupper() and name != "POWER"}
+    assert len(constants) == 9
+    for name, value in constants.items():
+        assert f"`{name}` = {value}" in page, name
+
+
+def test_the_faults_are_tabled_as_they_were_measured(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS.parent)
+    from benchmarks import diagnosis
+
+    measured = json.loads((DOCS / "diagnosis.json").read_text("utf-8"))
+    page = (DOCS / "diagnosis.md").read_text("utf-8").splitlines()
+    assert [row["fault"] for row in measured["rows"]] == list(diagnosis.FAULTS)
+    for row in measured["rows"]:
+        assert diagnosis.table_row(row) in page
+        kinds = [finding["kind"] for finding in row["findings"]]
+        assert row["provokes"] is None or row["provokes"] in kinds
+        of_faults = {kind for kind, _ in diagnosis.FAULTS.values()} - {None}
+        assert row["provokes"] is not None or not of_faults & set(kinds)
+
+
+def test_a_diagnosis_needs_no_torch():
+    code = "import sys, subclass_kd.diagnosis, subclass_kd.display_tables; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def printed(show, *arguments):
+    console = Console(file=io.StringIO(), width=80)
+    show(console, *arguments)
+    return console.file.getvalue()
+
+
+def test_findings_are_printed_in_80_columns():
+    findings = found_with([(("teachers", "subclass"), network(0.92))], [(("embedding",), 8)])
+    text = printed(show_diagnosis, findings, "inconclusive")
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.split())
+    for finding in findings:
+        assert f"{finding['kind']}: {finding['found']} {finding['meaning']} Try: {finding['try']}" in words
+
+
+def test_without_findings_one_line_where_skd_did_not_win():
+    assert printed(show_diagnosis, [], "better") == printed(show_diagnosis, [], None) == ""
+    for verdict in ("inconclusive", "worse"):
+        assert printed(show_diagnosis, [], verdict).startswith("No known reason against distillation was found")
+
+
+def test_power_is_printed_for_the_first_question():
+    from subclass_kd.power import needed
+    from subclass_kd.wording import of_power
+
+    power = needed(healthy()["comparisons"])
+    text = printed(show_power, power)
+    assert " ".join(text.split()) == of_power(power[0])
+    assert max(map(len, text.splitlines())) <= 80
+    assert printed(show_power, []) == ""
+
+
+def entropy_bits(probabilities):
+    return -(probabilities * np.log2(np.maximum(probabilities, 1e-300))).sum(-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_facts_of_targets_are_those_worked_out_by_hand(temperature):
+    random = np.random.default_rng(0)
+    logits, labels = 6 * random.standard_normal((50, 4)), random.integers(4, size=50)
+    found = target_facts(torch.from_numpy(logits), torch.from_numpy(labels), HIERARCHY, temperature)
+    shares = np.exp(logits / temperature)
+    shares /= shares.sum(-1, keepdims=True)
+    pairs = np.stack([row[[0, 1]] if label < 2 else row[[2, 3]] for row, label in zip(shares, labels, strict=True)])
+    assert found["images"] == 50
+    assert found["sure"] == (shares.max(-1) > 0.99).mean()
+    assert found["within_class"] == pytest.approx(entropy_bits(pairs / pairs.sum(-1, keepdims=True)).mean())
+    assert found["entropy"] == pytest.approx(entropy_bits(shares).mean())
+    assert found["information"] == pytest.approx(entropy_bits(shares.mean(0)) - entropy_bits(shares).mean())
+
+
+def test_targets_that_are_labels_are_sure_and_closed():
+    logits, labels = 200 * torch.eye(4)[[0, 1, 2, 3]], torch.tensor([0, 1, 2, 3])
+    found = target_facts(logits, labels, HIERARCHY)
+    assert found == pytest.approx({"images": 4, "sure": 1, "within_class": 0, "entropy": 0, "information": 2})
+    wrong = target_facts(logits, torch.tensor([2, 3, 0, 1]), HIERARCHY)  # of a class that has no probability
+    assert wrong["within_class"] == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"targets of shape \(4, 4\) and labels of \(3,\)"):
+        target_facts(logits, torch.tensor([0, 1, 2]), HIERARCHY)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "width"),
+    [
+        ("small:convnet", {}, 32),
+        ("small:convnet", {"width": 2}, 8),
+        ("small:resnet", {}, 96),
+        ("timm:mobilenetv3_small_050", {}, 1024),
+        ("timm:test_vit", {}, 64),
+    ],
+)
+def test_the_embedding_is_what_the_last_layer_sees(name, options, width):
+    model = build_model(Student(model=name, options=options), 10, 1, torch.zeros(1), torch.ones(1))
+    assert embedding_width(model, 10) == width
+    head = model.body.head if name.startswith("small") else model.body.get_classifier()
+    assert head.in_features == width
+
+
+def test_a_convolution_may_be_the_last_layer_and_none_is_no_layer():
+    convolution = nn.Sequential(nn.Conv2d(3, 12, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(12, 5, 1), nn.Flatten())
+    assert embedding_width(convolution, 5) == 12
+    assert embedding_width(nn.Sequential(nn.Conv2d(3, 5, 3)), 5) is None
+    assert embedding_width(nn.Identity(), 5) is None
+
+
+@pytest.fixture
+def part(tmp_path):
+    """A run folder with targets and students of two seeds, 40 training images among 60."""
+    random = np.random.default_rng(0)
+    labels = random.integers(4, size=60)
+    samples = SimpleNamespace(
+        subclass_labels=labels,
+        train=np.arange(5, 45),
+        hierarchy=HIERARCHY,
+        mean_and_std=(np.zeros(1, np.float32), np.ones(1, np.float32)),
+        images=np.zeros((60, 1, 28, 28), np.uint8),
+    )
+    for seed in (0, 1):
+        logits = torch.from_numpy(random.standard_normal((3, 40, 4))).float()
+        store.save(tmp_path / f"targets/subclass-seed{seed}.safetensors", {"logits": logits}, "", {})
+        history = [{"soft": 9.0}, {"soft": 0.2 + 0.2 * seed}]
+        store.save(tmp_path / f"students/skd-seed{seed}.safetensors", {"w": torch.ones(1)}, "", {"history": history})
+    return SimpleNamespace(samples=samples, out=tmp_path)
+
+
+def test_facts_of_a_run_are_means_over_its_networks(part):
+    study = Study(seeds=2, student={"options": {"width": 3}}, distillation={"temperature": 2.0})
+    found = facts(study, [part, part])
+    by_seed = [
+        target_facts(
+            store.load(part.out / f"targets/subclass-seed{seed}.safetensors")["logits"][0],
+            torch.from_numpy(part.samples.subclass_labels[5:45]),
+            HIERARCHY,
+            2.0,
+        )
+        for seed in (0, 1)
+    ]
+    assert (found["networks"], found["temperature"], found["embedding"]) == (4, 2.0, 12)
+    for name in by_seed[0]:
+        assert found["targets"][name] == pytest.approx(np.mean([each[name] for each in by_seed]))
+    # The divergence of the last epoch, without the square of the temperature, in bits
+    shares = [soft / 4 / np.log(2) / each["information"] for soft, each in zip((0.2, 0.4), by_seed, strict=True)]
+    assert found["unlearned"] == pytest.approx(np.mean(shares))
+    assert found == json.loads(json.dumps(found, allow_nan=False))
+
+
+def test_facts_need_skd_and_an_unweighted_divergence(part):
+    assert facts(Study(arms=["scratch", "kd"]), [part]) == {}
+    assert facts(Study(seeds=2, distillation={"within_class": 2.0}), [part])["unlearned"] is None

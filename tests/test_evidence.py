@@ -1,0 +1,165 @@
+"""The evidence: its tables are re-made from a run, its correlations and intervals agree with independent ones."""
+
+import importlib
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from subclass_kd.study_file import load_study
+
+ROOT = Path(__file__).parent.parent
+JSON = ROOT / "docs/evidence"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Give the function that imports one of the benchmarks."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    return lambda name: importlib.import_module(f"benchmarks.{name}")
+
+
+TINY = ["teacher.options={width: 4}", "teacher.epochs=1", "student.options={width: 4}", "student.epochs=2"]
+TINY += ["distillation.views=1", "data.train_images=200"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, small_idx_folder):
+    """Give the folder and the report of a tiny table: two seeds, then a third beside them."""
+    evidence = importlib.import_module("benchmarks.evidence")
+    folder = tmp_path_factory.mktemp("evidence")
+    options = Namespace(runs=folder / "runs", seeds=3, variant="2,000 images", set=TINY, workers=1)
+    options = Namespace(**vars(options), json=folder / "json", chest=Path("none"), fashion=small_idx_folder)
+    return folder, evidence.make("fashion-2x5", options, float("inf"))
+
+
+def test_a_small_table_is_remade_from_its_run(made, benchmark):
+    folder, report = made
+    row = report["variants"]["2,000 images"]
+    results = json.loads((folder / "runs/fashion-2x5/2000-images/results.json").read_text())
+    [kept] = row["runs"].values()
+    assert kept["arms"] == results["arms"]  # whole, and nothing dropped
+    assert {**kept["study"], "data": 0} == {**results["study"], "data": 0}
+    assert kept["study"]["data"]["root"] == Path(results["study"]["data"]["root"]).name
+    lines = benchmark("evidence_markdown").variant_markdown(
+        benchmark("evidence_tables").TABLES["fashion-2x5"], "2,000 images", row
+    )
+    f1 = results["arms"]["skd"]["f1"]
+    half = stats.t.ppf(0.975, 2) * np.std(f1["per_seed"], ddof=1) / 3**0.5
+    assert f"| `skd` | {100 * np.mean(f1['per_seed']):.1f}±{100 * half:.1f} |" in lines
+    assert "3 of 5 planned seeds" in lines
+    assert "200 test images; 160 images to train, 40 to validate" in lines
+    pairs = [(each["arm"], each["reference"]) for each in row["differences"]["f1"]]
+    assert pairs == [
+        ("skd", "scratch"), ("skd", "kd"), ("skd", "subclass-labels"), ("skd", "skd-shuffled"), ("kd", "scratch"),
+        ("subclass-labels", "scratch"),
+    ]  # fmt: skip
+    for each in row["differences"]["f1"]:  # the same as the tool's own where it tests the pair, but for Holm's count
+        own = [c for c in results["comparisons"] if (c["arm"], c["reference"]) == (each["arm"], each["reference"])]
+        assert all(c["difference"] == each["difference"] and c["p_value"] == each["p_value"] for c in own)
+    errors = {(each["arm"], each["reference"]): each["difference"] for each in row["differences"]["error"]}
+    accuracy = {arm: network["accuracy"]["mean"] for arm, network in results["arms"].items()}
+    assert errors["skd", "kd"] == pytest.approx(accuracy["kd"] - accuracy["skd"], abs=1e-12)
+
+
+def test_more_seeds_leave_those_that_are_there(made, benchmark):
+    folder, _ = made
+    out = folder / "runs/fashion-2x5/2000-images"
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "students").iterdir()}
+    runs = benchmark("evidence_runs")
+    study = load_study(ROOT / "benchmarks/studies/fashion_2x5.yaml", [*TINY, "seeds=1", "workers=1"])
+    stored = json.loads((out / "study.json").read_text())
+    study = study.model_copy(update={"data": study.data.model_copy(update={"root": Path(stored["data"]["root"])})})
+    grown = runs._with_earlier_seeds(study.model_copy(update={"seeds": [0, 3]}), out)
+    assert grown.seeds == [0, 1, 2, 3]
+    again = runs.run(study, out)  # one seed is asked for, three are there
+    assert again.study.seeds == [0, 1, 2]
+    assert {path.name: path.stat().st_mtime_ns for path in (out / "students").iterdir()} == before
+
+
+def test_teachers_are_lent_and_not_trained_again(made, benchmark, tmp_path):
+    folder, _ = made
+    lender = folder / "runs/fashion-2x5/2000-images"
+    stored = json.loads((lender / "study.json").read_text())
+    settings = [*TINY, f"data.root={stored['data']['root']}", "seeds=1", "workers=1", "student.learning_rate=0.02"]
+    study = load_study(ROOT / "benchmarks/studies/fashion_2x5.yaml", [*settings, "teacher.epochs=1", "arms=[skd]"])
+    done = benchmark("evidence_runs").run(study, tmp_path / "other", [lender])
+    name = "teachers/subclass-seed0.safetensors"
+    assert (done.out / name).samefile(lender / name)
+    student = "students/skd-seed0.safetensors"  # another rate: another recipe
+    assert (done.out / student).read_bytes() != (lender / student).read_bytes()
+
+
+def test_errors_are_compared_as_by_hand(benchmark):
+    random = np.random.default_rng(0)
+    wrong, units = random.random((3, 40)) < 0.3, np.repeat(np.arange(8), 5)
+    found = benchmark("evidence_runs").errors_left_out(wrong, units)
+    assert found.shape == (3, 9)
+    assert found[:, 0] == pytest.approx(wrong.mean(1))
+    assert found[:, 4] == pytest.approx(wrong[:, units != 3].mean(1))
+
+
+def test_rank_correlations_are_scipys(benchmark):
+    dose = benchmark("dose_response")
+    random = np.random.default_rng(1)
+    first, other = random.integers(0, 6, (4, 14)).astype(float), random.random((4, 14))
+    for row in range(4):
+        assert dose.spearman(first, other)[row] == pytest.approx(stats.spearmanr(first[row], other[row]).statistic)
+        assert dose.kendall(first, other)[row] == pytest.approx(stats.kendalltau(first[row], other[row]).statistic)
+
+
+def test_doses_have_the_subclasses_that_they_say(benchmark):
+    dose = benchmark("dose_response")
+    for point in dose.points():
+        by_class = [{dose.subclass_of(point, label, row) for label in labels for row in range(10)}
+                    for labels in (range(5), range(5, 10))]  # fmt: skip
+        assert not by_class[0] & by_class[1]
+        assert {len(each) for each in by_class} == {int(point.name[0])}
+
+
+def test_a_search_gives_every_arm_as_many_trials(benchmark):
+    search = benchmark("recipe_search")
+    drawn = search.draw(24)
+    for name, (_, levels) in search.SPACE.items():
+        for dozen in (drawn[:12], drawn[12:]):
+            counts = np.bincount([each[name] for each in dozen], minlength=len(levels))
+            assert counts.tolist() == [12 // len(levels)] * len(levels)
+    for arm in search.ARMS:  # distinct ones, or an arm would have fewer than it seems
+        assert len({tuple(search.settings(each, arm)) for each in drawn[:12]}) >= 8
+    trials = [{"levels": drawn[k], "f1": {arm: [0.5 + 0.01 * k] for arm in search.ARMS}} for k in range(12)]
+    trials[3]["f1"]["skd"] = [0.6, 0.58]  # more seeds count more than a lucky one
+    best = search.best_of(trials)
+    assert (best["kd"]["trial"], best["skd"]["trial"]) == (11, 3)
+    assert best["scratch"]["settings"] == search.settings(drawn[11], "scratch")
+
+
+def test_every_study_can_be_read(benchmark):
+    tables = benchmark("evidence_tables")
+    for table in tables.TABLES.values():
+        for settings in table.variants.values():
+            study = load_study(tables.STUDIES / table.study, [*settings, f"seeds={table.seeds}"])
+            assert {"scratch", "subclass-labels", "kd", "skd"} <= set(study.arms)
+        assert set(table.lenders) <= set(table.variants)
+        assert all(variant in tables.TABLES[name].variants for name, variant in table.lenders.values())
+    for name, variant, metric, *pair, _ in tables.CLAIMS:
+        assert variant in tables.TABLES[name].variants
+        assert tuple(pair) in tables.PAIRS
+        assert metric in ("f1", "error")
+
+
+def test_the_page_is_what_the_files_give(benchmark):
+    assert (ROOT / "docs/evidence.md").read_text("utf-8") == benchmark("evidence_page").page(JSON)
+
+
+def test_a_page_of_a_tiny_table_says_that_it_is_an_interim_one(made, benchmark, tmp_path):
+    folder, _ = made
+    page = benchmark("evidence_page")
+    text = page.page(folder / "json")
+    assert "### Fashion-MNIST as 2x5" in text
+    assert "Planned and not yet run: `chest-xray`" in text
+    page.main(["--json", str(folder / "json"), "--page", str(tmp_path / "evidence.md")])
+    assert (tmp_path / "evidence.md").read_text() == text
+    assert (folder / "json/differences.svg").read_text().startswith("<?xml")
