@@ -2,8 +2,9 @@
 
     python -m benchmarks.demo_cost [--repeats N] [--json FILE]
 
-Memory is read from /proc (Linux) four times a second: the sum of resident memory over the processes, in which a page
-that they share counts once for each, and the sum of proportional set sizes, in which it counts once.
+Time is that of runs which nobody watches. One more is watched for its memory, which slows it: four times a second /proc
+(Linux) gives the sum of resident memory over the processes, in which a page that they share counts once for each, and
+the sum of proportional set sizes, in which it counts once.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.machine import describe_machine
@@ -48,20 +50,18 @@ def memory(root: int) -> dict[str, float]:
     return {key: total / 1e9 for key, total in totals.items()}
 
 
-def measure() -> dict[str, float]:
+def run(watch: Callable[[int], None] | None = None) -> float:
+    """Run the demo, which ``watch`` may look at again and again, and give its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         command = [sys.executable, "-m", "subclass_kd.cli", "demo"]
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        peaks = {"Rss": 0.0, "Pss": 0.0}
-        while process.poll() is None:
-            now = memory(process.pid)
-            peaks = {key: max(peak, now[key]) for key, peak in peaks.items()}
+        while watch is not None and process.poll() is None:
+            watch(process.pid)
             time.sleep(0.25)
-        if process.returncode:
+        if process.wait():
             raise RuntimeError(f"skd demo ended with {process.returncode}")
-        seconds = time.perf_counter() - started
-    return {"seconds": seconds, "resident_gb": peaks["Rss"], "proportional_gb": peaks["Pss"]}
+        return time.perf_counter() - started
 
 
 def main() -> None:
@@ -69,13 +69,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    runs = [measure() for _ in range(options.repeats)]
-    print(f"skd demo, {options.repeats} runs; {describe_machine()}")
-    for key in runs[0]:
-        values = [run[key] for run in runs]
-        print(f"{key:16} median {statistics.median(values):.2f}, {min(values):.2f} to {max(values):.2f}")
+    seconds = [run() for _ in range(options.repeats)]
+    peaks = {"Rss": 0.0, "Pss": 0.0}
+
+    def watch(process: int) -> None:
+        now = memory(process)
+        peaks.update({key: max(peak, now[key]) for key, peak in peaks.items()})
+
+    run(watch)
+    machine = describe_machine()
+    print(f"skd demo; {machine}")
+    print(
+        f"seconds: median of {len(seconds)} {statistics.median(seconds):.0f}, {min(seconds):.0f} to {max(seconds):.0f}"
+    )
+    print(f"memory, at most: {peaks['Pss']:.2f} GB proportional, {peaks['Rss']:.2f} GB resident")
     if options.json:
-        options.json.write_text(json.dumps({"machine": describe_machine(), "runs": runs}, indent=1) + "\n")
+        content = {"machine": machine, "seconds": seconds, "proportional_gb": peaks["Pss"], "resident_gb": peaks["Rss"]}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
