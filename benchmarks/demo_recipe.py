@@ -41,6 +41,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "student rate 0.003": {"student.learning_rate": 0.003},
     "student rate 0.03": {"student.learning_rate": 0.03},
     "8 views": {"distillation.views": 8},
+    "9 and 20 epochs": {"teacher.epochs": 9, "student.epochs": 20},
+    "6 and 16 epochs": {"teacher.epochs": 6, "student.epochs": 16},
 }
 CANDIDATES = {f"lower {change}".strip(): ("lower", changes) for change, changes in CHANGES.items()}
 CANDIDATES |= {grouping: (grouping, {}) for grouping in GROUPINGS}

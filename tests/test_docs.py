@@ -84,7 +84,7 @@ def test_what_views_cost_and_buy_is_tabled_as_it_was_measured(monkeypatch):
     views, operations = (importlib.import_module(f"benchmarks.{name}") for name in ("views", "view_operations"))
     page = (DOCS / "views.md").read_text("utf-8").splitlines()
     measured = json.loads((DOCS / "views.json").read_text())
-    assert measured["demo"] == views.DEMO
+    assert measured["recipe"] == views.RECIPE
     assert [(row["arm"], row["views"]) for row in measured["rows"]] == [
         (arm, count) for arm in views.ARMS for count in views.VIEWS
     ]

@@ -30,13 +30,13 @@ RUNS = Path("skd-runs")
 # As long as two cores train in under three minutes; chosen on training images: docs/demo.md.
 DEMO = {
     "device": "cpu",
-    "teacher": {"options": {"width": 16}, "epochs": 9},
-    "student": {"epochs": 20},
+    "teacher": {"options": {"width": 16}, "epochs": 7},
+    "student": {"epochs": 17},
     "distillation": {"views": 4},
     "seeds": 3,
 }
 
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; a run that is there goes on.", show_default=False)]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; a run that is there goes on.", show_default=False)]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study, again and again.")
 ]
