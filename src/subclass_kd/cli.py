@@ -36,7 +36,9 @@ DEMO = {
     "seeds": 3,
 }
 
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; a run that is there goes on.", show_default=False)]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", help="Run folder; a run that is there goes on.", show_default=False)
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study, again and again.")
 ]
@@ -142,6 +144,98 @@ def check(
         raise typer.Exit(2)
 
 
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="Folder to make.", show_default=False)],
+    arm: Annotated[str, typer.Option(help="Whose best student, by validation F1.")] = "skd",
+    threshold: Annotated[
+        str, typer.Option(help="youden, f1, specificity=S, sensitivity=S, or a number; for two classes.")
+    ] = "youden",
+    int8: Annotated[bool, typer.Option("--int8", help="Make a student of 8 bits too.")] = False,
+    cache: Cache = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print bundle.json instead of a table.")] = False,
+) -> None:
+    """Make a bundle of an arm's best student: ONNX, weights, names, threshold, model card; checked first."""
+    from subclass_kd.calibration import parse_rule
+    from subclass_kd.display import RunProgress
+    from subclass_kd.extras import demand
+
+    demand("skd export", "export")
+    parse_rule(threshold)
+    if out.exists():
+        raise UserError(str(out), "something that is there", "a new folder", "Give another -o, or remove it.")
+    from subclass_kd.run_files import read_run
+
+    study, results = read_run(run_folder, arm)
+    from subclass_kd.candidates import open_run
+    from subclass_kd.display_export import show_costs
+    from subclass_kd.export import export_student
+
+    with RunProgress(Console(stderr=True)) as progress:
+        finished = open_run(run_folder, study, results, progress.decoding)
+    stated = export_student(finished, arm, out, rule=threshold, int8=int8, say=_say)
+    if as_json:
+        sys.stdout.write(json.dumps(stated, indent=2, allow_nan=False) + "\n")
+    else:
+        show_costs(Console(), stated)
+    _say(f"wrote {out}. Use it: skd predict {out} IMAGES -o predictions.csv")
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="As skd export made it.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Images, folders, patterns, CSV files of paths.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="A .csv, .parquet, .json or .jsonl; CSV on the screen if not given."),
+    ] = None,
+    column: Annotated[str | None, typer.Option(help='Column of paths in a CSV file; "path" if not given.')] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Ask the student of 8 bits.")] = False,
+) -> None:
+    """Ask a bundle's student about images: probabilities and decisions, a row an image. For research only."""
+    from subclass_kd.bundle import Bundle
+    from subclass_kd.predict import check_sources, columns, find_images, predict_files
+    from subclass_kd.prediction_files import check_out, writing
+
+    if out is not None:
+        check_out(out)
+    check_sources(paths, column)
+    student = Bundle(bundle, int8=int8, threads=1)
+    with contextlib.nullcontext() if out is None else _writing(out), writing(out, *columns(student)) as write:
+        done = predict_files(student, find_images(paths, column), write)
+    failed = f", {done.errors:,} of them with an error" if done.errors else ""
+    _say(f"{done.images:,} image{'s' if done.images != 1 else ''}{failed}.")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Write here; else RUN/report.html.", show_default=False),
+    ] = None,
+    specificity: Annotated[float, typer.Option(help="The threshold's rule of this name keeps it on validation.")] = 0.9,
+    miss_cost: Annotated[float, typer.Option(help="What a miss costs, in false alarms.")] = 5,
+    prevalence: Annotated[
+        list[float] | None, typer.Option(help="Give predictive values at this share of positives, again and again.")
+    ] = None,
+    images: Annotated[bool, typer.Option(help="Show images, with their names, that the student gets wrong.")] = True,
+    cache: Cache = None,
+) -> None:
+    """Write a run's report: one HTML page, to read, to print and to send."""
+    from subclass_kd.extras import demand
+
+    demand("skd report", "train")
+    from subclass_kd.report import write_report
+    from subclass_kd.report.points import Choices
+
+    choices = Choices(specificity, miss_cost, tuple(prevalence) if prevalence else Choices.prevalences)
+    _say(f"wrote {write_report(folder, out, choices, images)}")
+
+
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Tell a user whose disk refuses a file so."""
@@ -158,8 +252,10 @@ def _overrides(set_: list[str] | None, workers: int | None) -> list[str]:
 
 def _run(study: Study, out: Path, as_json: bool) -> None:
     from subclass_kd.display import RunProgress, show_results
+    from subclass_kd.extras import demand
     from subclass_kd.study import run_study
 
+    demand("skd run", "train")
     with RunProgress(Console(stderr=True)) as progress:
         results = run_study(study, out, progress)
     if as_json:

@@ -1,0 +1,143 @@
+"""What a bundle states of its student: whose it is, what was fitted on validation images, how it did on test images."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import subclass_kd
+from subclass_kd import bundle, store
+from subclass_kd.calibration import Counts, calibrated, f1_of, fit_temperature, log_loss, share, threshold_for
+from subclass_kd.candidates import Candidate, Run
+from subclass_kd.deployed import OPSET
+from subclass_kd.evaluation import class_metrics
+from subclass_kd.results import class_log_probs
+
+
+def state(run: Run, students: list[Candidate], rule: str) -> dict[str, Any]:
+    """State all of a bundle that follows from a run's files.
+
+    Temperature and threshold are those of the validation logits; metrics are those of the test logits.
+
+    Args:
+        run: finished.
+        students: of the arm, the one that is exported first.
+        rule: for the threshold, as of :func:`subclass_kd.calibration.threshold_for`.
+
+    Returns:
+        bundle.json as docs/bundle.md has it, without what is known only when files are made.
+
+    Raises:
+        UserError: the predictions are missing or damaged, or the rule is none.
+    """
+    samples, best = run.samples, students[0]
+    logits = store.load(run.folder / best.predictions)
+    log_probs = {split: class_log_probs(logits[split], samples) for split in ("validation", "test")}
+    labels = {split: samples.class_labels[getattr(samples, split)] for split in log_probs}
+    temperature = fit_temperature(log_probs["validation"], labels["validation"])
+    probs = {split: calibrated(log_probs[split], temperature) for split in log_probs}
+    positive, is_binary = samples.positive, samples.hierarchy.num_classes == 2
+    decision: dict[str, Any] = {"rule": "the most probable class", "threshold": None, "validation": None}
+    if is_binary:
+        truth = labels["validation"] == positive
+        threshold, reached = threshold_for(rule, probs["validation"][:, positive], truth)
+        decision = {"rule": rule, "threshold": threshold, "validation": reached | {"images": len(truth)}}
+    names = [samples.hierarchy.classes[positive]]
+    before, after = (class_metrics(p, labels["test"], positive) for p in (np.exp(log_probs["test"]), probs["test"]))
+    channels, height, width = run.shape
+    data = run.study.data
+    return {
+        "schema": bundle.SCHEMA,
+        "arm": best.arm,
+        "seed": best.seed,
+        "chosen_by": "highest F1 on validation images",
+        "candidates": [asdict(student) for student in students],
+        "hierarchy": samples.hierarchy.to_dict(),
+        "positive": names[0],
+        "preprocessing": {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "resize": data.size is not None,
+            "white": data.white,
+            "said": _preprocessing(run),
+        },
+        "input": {"name": bundle.INPUT, "type": "uint8", "shape": ["images", channels, height, width]},
+        "opset": OPSET,
+        "temperature": {
+            "value": temperature,
+            "validation_images": len(labels["validation"]),
+            "validation_log_loss": {
+                "before": log_loss(log_probs["validation"], labels["validation"], 1.0),
+                "after": log_loss(log_probs["validation"], labels["validation"], temperature),
+            },
+            "in_graph": True,
+        },
+        "decision": decision,
+        "test": _on_test(run, probs["test"], labels["test"], decision["threshold"])
+        | {key: {"before": before[key], "after": after[key]} for key in ("ece", "brier")}
+        | {"auroc": after["auroc"]},
+        "results": {"arm": run.results["arms"][best.arm], "teachers": run.results["teachers"]},
+        "data": run.results["data"],
+        "study": run.results["study"],
+        "int8": None,
+        "versions": _versions(),
+    }
+
+
+def _on_test(
+    run: Run, probs: NDArray[np.float64], labels: NDArray[np.int64], threshold: float | None
+) -> dict[str, Any]:
+    """Give metrics of this student's decisions on the test images, with intervals over images."""
+    samples = run.samples
+    hierarchy, positive = samples.hierarchy, samples.positive
+    decisions = bundle.decide(probs, positive, threshold)
+    right = decisions == labels
+    counts = Counts.of(labels == positive, decisions == positive)
+    subclasses = samples.subclass_labels[samples.test]
+    rows = [
+        {"name": name, "class": hierarchy.classes[parent]}
+        | {"right": share(int(right[subclasses == k].sum()), int((subclasses == k).sum()))}
+        for k, (name, parent) in enumerate(zip(hierarchy.subclasses, hierarchy.parent_indices, strict=True))
+    ]
+    return {
+        "images": len(labels),
+        "groups": None if samples.groups is None else len(set(samples.groups[samples.test].tolist())),
+        "counts": asdict(counts),
+        "accuracy": share(int(right.sum()), len(labels)),
+        "f1": f1_of(counts),
+        "sensitivity": share(counts.tp, counts.tp + counts.fn),
+        "specificity": share(counts.tn, counts.tn + counts.fp),
+        "ppv": share(counts.tp, counts.tp + counts.fp),
+        "npv": share(counts.tn, counts.tn + counts.fn),
+        "subclasses": rows,
+    }
+
+
+def _preprocessing(run: Run) -> str:
+    channels, height, width = run.shape
+    colour = "grey (ITU-R 601-2 luma)" if channels == 1 else "RGB"
+    resized = (
+        f"resized to {width} x {height} by Pillow's antialiased bilinear filter, without keeping the sides' ratio"
+        if run.study.data.size
+        else f"not resized: the image must be of {width} x {height} pixels"
+    )
+    return (
+        f"upright by EXIF; transparent pixels over black; 16-bit grey v to min(v, {run.study.data.white}) * 255 / "
+        f"{run.study.data.white}; {colour}; {resized}; uint8. As subclass_kd.data.images.read_image. Division by 255, "
+        "normalisation and, where the student sees another size, its resizing are in the graph."
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("numpy", "pillow", "torch", "onnx", "onnxscript", "onnxruntime", "timm")
+    return {
+        "subclass_kd": subclass_kd.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }

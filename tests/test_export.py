@@ -1,0 +1,353 @@
+"""From a run to a bundle: calibrated on validation, held against PyTorch, whole or not at all."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+from sklearn.metrics import f1_score, roc_curve
+
+from subclass_kd import candidates, export, latency, store
+from subclass_kd.bundle import Bundle, make_session
+from subclass_kd.calibration import (
+    Counts,
+    calibrated,
+    f1_of,
+    fit_temperature,
+    log_loss,
+    parse_rule,
+    share,
+    threshold_for,
+)
+from subclass_kd.candidates import best_student, open_run
+from subclass_kd.cli import app
+from subclass_kd.deployed import Deployed, to_onnx
+from subclass_kd.errors import UserError
+from subclass_kd.export import export_student, int8_lines
+from subclass_kd.hierarchy import SubclassHierarchy
+from subclass_kd.model_card import as_text
+from subclass_kd.networks import Normalised, SmallConvNet
+from subclass_kd.predict import find_images, predict_files
+from subclass_kd.run_files import read_run
+from subclass_kd.study import run_study
+from subclass_kd.study_file import make_study
+
+SMALL = {
+    "teacher": {"options": {"width": 4}, "epochs": 1},
+    "student": {"options": {"width": 4}, "epochs": 2, "size": 20},
+    "distillation": {"views": 1},
+    "arms": ["scratch", "skd"],
+    "seeds": 2,
+    "workers": 1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def run(small_idx_folder, tmp_path_factory):
+    """A finished run of two seeds, whose student sees another size than its images have."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    run_study(make_study(SMALL | {"data": {"kind": "fashion-mnist", "root": str(small_idx_folder)}}), out)
+    return open_run(out, *read_run(out, "skd"), lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """The bundle of its skd student, with 8 bits, and what was said meanwhile."""
+    out, said = tmp_path_factory.mktemp("bundles") / "b", []
+    return out, export_student(run, "skd", out, int8=True, say=said.append), said
+
+
+class Says(torch.nn.Module):
+    """A network that says the same of any images."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.from_numpy(logits).float()
+
+    def forward(self, images):
+        return self.logits
+
+
+def test_the_fitted_temperature_is_the_one_that_made_the_labels():
+    random = np.random.default_rng(0)
+    true = random.normal(0, 2, (20_000, 3))
+    probs = calibrated(true, 1.0)
+    labels = (probs.cumsum(1) > random.random((len(probs), 1))).argmax(1)
+    for temperature in (0.5, 1.0, 3.0):
+        fitted = fit_temperature(true * temperature, labels)
+        assert fitted == pytest.approx(temperature, rel=0.03)
+        least = log_loss(true * temperature, labels, fitted)
+        assert all(log_loss(true * temperature, labels, fitted * nearby) >= least for nearby in (0.999, 1.001))
+    assert (calibrated(true, 7.0).argmax(1) == true.argmax(1)).all()
+
+
+def test_a_temperature_of_answers_that_are_all_right_stays_in_its_bounds():
+    assert fit_temperature(np.log([[0.6, 0.4], [0.4, 0.6]]), np.array([0, 1])) == pytest.approx(0.05, rel=1e-3)
+    assert fit_temperature(np.log([[0.6, 0.4], [0.4, 0.6]]), np.array([1, 0])) == pytest.approx(20, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thresholds_are_the_best_of_all(seed):
+    """Youden against scikit-learn's ROC; F1 and given rates against every cut."""
+    random = np.random.default_rng(seed)
+    truth = random.random(60) < 0.4
+    probs = np.clip(0.3 * truth + random.random(60) * 0.7, 0, 1).round(2)
+    cuts = np.unique([0, *probs, *(probs + 0.005)])
+    called = probs[:, None] >= cuts  # (N, T)
+    specificity, sensitivity = (~called[~truth]).mean(0), called[truth].mean(0)
+    threshold, reached = threshold_for("youden", probs, truth)
+    false, true, _ = roc_curve(truth, probs)
+    assert reached["sensitivity"] + reached["specificity"] - 1 == pytest.approx((true - false).max())
+    assert (probs >= threshold)[truth].mean() == reached["sensitivity"]
+    threshold, reached = threshold_for("f1", probs, truth)
+    assert f1_score(truth, probs >= threshold) == pytest.approx(reached["f1"])
+    assert reached["f1"] == pytest.approx(max(f1_score(truth, row) for row in called.T if row.any()))
+    for wanted in (0.8, 0.95):
+        _, reached = threshold_for(f"specificity={wanted}", probs, truth)
+        assert reached["specificity"] >= wanted
+        assert reached["sensitivity"] == sensitivity[specificity >= wanted].max()
+        _, reached = threshold_for(f"sensitivity={wanted}", probs, truth)
+        assert reached["specificity"] == specificity[sensitivity >= wanted].max()
+    assert threshold_for("0.3", probs, truth)[0] == 0.3
+
+
+@pytest.mark.parametrize("rule", ["youdn", "f1=2", "specificity", "specificity=1.5", "0", "1", "nan", "x=0.5", ""])
+def test_rules_that_are_none_are_refused(rule):
+    with pytest.raises(UserError, match="youden, f1, specificity=S"):
+        parse_rule(rule)
+
+
+def test_intervals_are_those_of_scipy_and_of_a_bootstrap_of_images():
+    for successes, of in ((0, 5), (3, 7), (480, 500), (9, 9)):
+        interval = stats.binomtest(successes, of).proportion_ci(method="wilson")
+        assert share(successes, of)["ci95"] == pytest.approx(list(interval), abs=1e-12)
+    truth, called = np.repeat([1, 0, 1, 0], [40, 10, 12, 60]) > 0, np.repeat([1, 1, 0, 0], [40, 10, 12, 60]) > 0
+    found = f1_of(Counts.of(truth, called))
+    assert found["value"] == pytest.approx(f1_score(truth, called))
+    random = np.random.default_rng(1)
+    drawn = [random.integers(0, len(truth), len(truth)) for _ in range(2000)]
+    twice = [2 * (truth[r] & called[r]).sum() / (truth[r].sum() + called[r].sum()) for r in drawn]
+    assert found["ci95"] == pytest.approx(list(np.percentile(twice, [2.5, 97.5])), abs=0.01)
+    assert f1_of(Counts(0, 0, 0, 5))["value"] is None
+
+
+def test_a_deployed_network_gives_the_probabilities_of_its_formula():
+    hierarchy = SubclassHierarchy.from_parent([0, 1, 0, 1, 1])
+    logits = np.random.default_rng(0).normal(0, 3, (6, 5))
+    pixels = torch.zeros(6, 5, 1, 1, dtype=torch.uint8)
+    model = Deployed(Says(logits), hierarchy, temperature=1.7)
+    classes, subclasses = (probs.numpy() for probs in model(pixels))
+    of_subclass = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    of_class = np.stack([of_subclass[:, [0, 2]].sum(1), of_subclass[:, [1, 3, 4]].sum(1)], axis=1)
+    scaled = of_class ** (1 / 1.7)
+    scaled /= scaled.sum(1, keepdims=True)
+    parent = np.array([0, 1, 0, 1, 1])
+    assert classes == pytest.approx(scaled, abs=1e-6)
+    assert subclasses == pytest.approx(scaled[:, parent] * of_subclass / of_class[:, parent], abs=1e-6)
+
+
+def test_a_network_of_classes_has_one_output_and_resizes_in_the_graph(tmp_path):
+    network = Normalised(SmallConvNet(3, in_chans=3), torch.full((3,), 0.4), torch.full((3,), 0.2), size=16)
+    model = Deployed(network, SubclassHierarchy.identity(["a", "b", "c"]), 0.8).eval()
+    to_onnx(model, (3, 24, 21), tmp_path / "m.onnx")
+    session = make_session(tmp_path / "m.onnx", 1)
+    assert [output.name for output in session.get_outputs()] == ["class_probabilities"]
+    pixels = torch.randint(0, 256, (7, 3, 24, 21), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for count in (1, 7):
+        with torch.no_grad():
+            [exact] = model(pixels[:count])
+        [given] = session.run(None, {"pixels": pixels[:count].numpy()})
+        assert given == pytest.approx(exact.numpy(), abs=1e-5)
+
+
+def test_the_bundle_is_the_student_of_the_highest_validation_f1(run, exported):
+    out, stated, said = exported
+    noted = {seed: store.notes(run.folder / f"students/skd-seed{seed}.safetensors")["best"] for seed in (0, 1)}
+    best = max((0, 1), key=lambda seed: (noted[seed]["validation_f1"], -noted[seed]["validation_log_loss"]))
+    assert stated["seed"] == best == best_student(run, "skd")[0].seed
+    assert all(f"seed {seed} validation F1 {100 * noted[seed]['validation_f1']:.2f}" in said[0] for seed in (0, 1))
+    weights = store.load(out / "model.safetensors")
+    trained = store.load(run.folder / f"students/skd-seed{best}.safetensors")
+    assert weights.keys() == trained.keys()
+    assert all(torch.equal(weights[name], trained[name]) for name in weights)
+
+
+def test_the_bundle_answers_as_the_run_stored_it(run, exported):
+    out, stated, _ = exported
+    bundle, samples = Bundle(out, threads=1), run.samples
+    answer = bundle.answer(np.ascontiguousarray(samples.images[samples.test]))
+    logits = store.load(run.folder / f"predictions/students/skd-seed{stated['seed']}.safetensors")
+    subclass_probs = logits["test"].double().softmax(-1).numpy()
+    parent = np.array(samples.hierarchy.parent_indices)
+    of_class = np.stack([subclass_probs[:, parent == c].sum(1) for c in range(2)], axis=1)
+    expected = calibrated(np.log(of_class), stated["temperature"]["value"])
+    assert answer.class_probs == pytest.approx(expected, abs=1e-4)
+    assert answer.subclass_probs == pytest.approx(subclass_probs * (expected / of_class)[:, parent], abs=1e-4)
+    right = answer.decisions == samples.class_labels[samples.test]
+    assert stated["test"]["accuracy"]["value"] == pytest.approx(right.mean())
+    counts = stated["test"]["counts"]
+    positive = samples.class_labels[samples.test] == samples.positive
+    assert (counts["tp"], counts["tn"]) == ((right & positive).sum(), (right & ~positive).sum())
+    validation = logits["validation"].double().softmax(-1).numpy()
+    of_validation = np.log(np.stack([validation[:, parent == c].sum(1) for c in range(2)], axis=1))
+    labels = samples.class_labels[samples.validation]
+    assert stated["temperature"]["value"] == pytest.approx(fit_temperature(of_validation, labels))
+    probs = calibrated(of_validation, stated["temperature"]["value"])[:, samples.positive]
+    assert bundle.threshold == pytest.approx(threshold_for("youden", probs, labels == samples.positive)[0])
+
+
+def test_files_are_predicted_as_the_run_predicted_them(run, exported, tmp_path):
+    out, stated, _ = exported
+    rows, samples = run.samples.test[::7], run.samples
+    for row in rows:
+        Image.fromarray(samples.images[np.array([row])][0, 0]).save(tmp_path / f"{row:05}.png")
+    answered = []
+    bundle = Bundle(out, threads=1)
+    assert predict_files(bundle, find_images([str(tmp_path)]), answered.extend) == (len(rows), 0)
+    logits = store.load(run.folder / f"predictions/students/skd-seed{stated['seed']}.safetensors")["test"][::7]
+    log_probs = samples.hierarchy.class_log_probs(logits.double()).numpy()
+    expected = calibrated(log_probs, stated["temperature"]["value"])[:, samples.positive]
+    positive = samples.hierarchy.classes[samples.positive]
+    assert [row[f"class: {positive}"] for row in answered] == pytest.approx(expected.tolist(), abs=1e-4)
+    threshold = stated["decision"]["threshold"]
+    assert [row["decision"] == positive for row in answered] == (expected >= threshold).tolist()
+
+
+def test_the_bundle_states_what_it_is(run, exported):
+    out, stated, said = exported
+    assert json.loads((out / "bundle.json").read_text("utf-8")) == stated
+    names = ["MODEL_CARD.md", "model-int8.onnx", "model.onnx", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [*names[:1], "bundle.json", *names[1:]]
+    for name in names:
+        content = (out / name).read_bytes()
+        mark = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        assert stated["files"][name] == mark
+    assert stated["parity"]["images"] == len(run.samples.test) == 200
+    assert stated["parity"]["max_difference"] <= 1e-4
+    assert stated["parity"]["decisions_changed"] == 0
+    assert stated["data"]["fingerprint"] == run.samples.fingerprint
+    assert stated["results"]["arm"] == run.results["arms"]["skd"]
+    assert [row["network"] for row in stated["cost"]["networks"]] == ["student", "student, int8", "teacher: subclass"]
+    for network in stated["cost"]["networks"]:
+        assert {row["batch"] for row in network["latency"]} == {1, 32}
+        assert all(0 < row["p50"] <= row["p95"] for row in network["latency"])
+    assert str(Path(export.__file__).parents[2]).encode() not in (out / "model.onnx").read_bytes()
+    card = (out / "MODEL_CARD.md").read_text("utf-8")
+    worst = min(stated["test"]["subclasses"], key=lambda row: row["right"]["value"])
+    assert f"Worst: {worst['name']}, {100 * worst['right']['value']:.1f}" in card
+    assert "not a medical device" in card
+    assert f"{stated['decision']['threshold']:.4g}" in card
+    assert any(line.startswith("ONNX agrees with PyTorch") for line in said)
+
+
+def test_eight_bits_are_stated_with_what_they_change(run, exported):
+    out, stated, said = exported
+    int8, test = stated["int8"], run.samples.test
+    pixels = np.ascontiguousarray(run.samples.images[test])
+    truth = run.samples.class_labels[test] == run.samples.positive
+    for name, bits in (("float32", False), ("int8", True)):
+        decisions = Bundle(out, int8=bits, threads=1).answer(pixels).decisions
+        assert int8["f1"][name] == pytest.approx(f1_score(truth, decisions == run.samples.positive))
+    assert int8_lines(int8) == said[2 : 2 + len(int8_lines(int8))]
+    assert len(int8_lines(int8 | {"f1": {"float32": 0.9, "int8": 0.8951}})) == 1
+    loud = int8_lines(int8 | {"f1": {"float32": 0.9, "int8": 0.8949}})
+    assert "-0.51 points" in loud[0]
+    assert "MORE THAN 0.5 POINTS" in loud[1]
+
+
+def test_an_onnx_model_unlike_pytorch_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
+    def wrong(model, shape, path):
+        to_onnx(Deployed(model.network, model.hierarchy, model.temperature * 1.01), shape, path)
+
+    monkeypatch.setattr(export, "to_onnx", wrong)
+    with pytest.raises(UserError, match="an ONNX model unlike PyTorch's"):
+        export_student(run, "skd", tmp_path / "b", say=lambda line: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_did_not_make_the_predictions_are_refused(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run.folder, copy)
+    other = open_run(copy, *read_run(copy, "skd"), lambda done, total: None)
+    best = best_student(other, "skd")[0]
+    notes = store.notes(copy / best.weights)
+    weights = store.load(copy / f"students/skd-seed{1 - best.seed}.safetensors")
+    store.save(copy / best.weights, weights, "recipe", notes)
+    with pytest.raises(UserError, match="off those that the run stored"):
+        export_student(other, "skd", tmp_path / "b", say=lambda line: None)
+    (copy / best.weights).unlink()
+    with pytest.raises(UserError, match="a file that cannot be read"):
+        export_student(other, "skd", tmp_path / "b", say=lambda line: None)
+    assert not (tmp_path / "b").exists()
+
+
+def test_runs_that_cannot_be_exported_are_refused(run, tmp_path):
+    with pytest.raises(UserError, match=r"no study\.json; expected the folder of a finished run"):
+        read_run(tmp_path, "skd")
+    with pytest.raises(UserError, match=r'found "sdk"; expected one of scratch, skd\. Did you mean "skd"\?'):
+        read_run(run.folder, "sdk")
+    study, results = (json.loads((run.folder / name).read_text()) for name in ("study.json", "results.json"))
+    study["data"]["folds"], study["data"]["fold"] = 3, None
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match=r"a run of 3 folds, .* Export one fold's student: skd export .*fold-0"):
+        read_run(tmp_path, "skd")
+    results["data"]["fingerprint"] = "0" * 16
+    with pytest.raises(UserError, match="found other data than the run's"):
+        open_run(run.folder, run.study, results, lambda done, total: None)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="found something that is there; expected a new folder"):
+        export_student(run, "skd", tmp_path / "there", say=lambda line: None)
+
+
+def test_the_teacher_is_the_one_that_taught(run):
+    name, teacher = candidates.deployed_teacher(run, best_student(run, "skd")[0])
+    assert name == "subclass"
+    seed = best_student(run, "skd")[0].seed
+    stored = store.load(run.folder / f"predictions/teachers/subclass-seed{seed}.safetensors")["test"]
+    with torch.no_grad():
+        subclass_probs = teacher(torch.from_numpy(np.ascontiguousarray(run.samples.images[run.samples.test])))[1]
+    assert subclass_probs.numpy() == pytest.approx(stored.softmax(-1).numpy(), abs=1e-5)
+
+
+def test_the_command_exports_a_student_of_classes(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(latency, "SECONDS", 0.01)
+    options = ["--arm", "scratch", "--threshold", "specificity=0.9", "--json"]
+    app(["export", str(run.folder), "-o", str(tmp_path / "b"), *options], standalone_mode=False)
+    stated = json.loads(capsys.readouterr().out)
+    assert stated == json.loads((tmp_path / "b/bundle.json").read_text("utf-8"))
+    assert stated["decision"]["validation"]["specificity"] >= 0.9
+    assert stated["cost"]["networks"][1]["network"] == "teacher: subclass"
+    answer = Bundle(tmp_path / "b").answer(np.ascontiguousarray(run.samples.images[run.samples.test[:3]]))
+    assert answer.subclass_probs is None
+    assert answer.class_probs.shape == (3, 2)
+
+
+def test_a_wrong_export_is_refused_in_one_line_before_torch_is_loaded(run, tmp_path, python):
+    (tmp_path / "there").mkdir()
+    for arguments, message in (
+        (["gone", "-o", "b"], "gone: found no study.json"),
+        ([run.folder, "-o", "there"], "there: found something that is there"),
+        ([run.folder, "-o", "b", "--arm", "kdd"], '--arm: found "kdd"; expected one of scratch, skd.'),
+        ([run.folder, "-o", "b", "--threshold", "best"], '--threshold: found "best"; expected youden, f1'),
+    ):
+        code = (
+            "import sys\ntry:\n import subclass_kd.cli as cli; cli.main(sys.argv[1:])\nfinally:\n print(*sys.modules)"
+        )
+        done = python("-c", code, "export", *map(str, arguments), cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert "torch" not in done.stdout.split()
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_names_in_a_model_card_are_text():
+    assert as_text('"><img onerror=x>') == '"&gt;&lt;img onerror=x&gt;'
+    assert as_text("a\n# b | [c](d) `e` *f*") == r"a \# b \| \[c\](d) \`e\` \*f\*"

@@ -1,0 +1,313 @@
+"""A bundle's student asked about files: numbers by hand, the pixels of training, no stop at a bad image, no torch."""
+
+import csv
+import io
+import json
+import os
+import resource
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from subclass_kd import extras
+from subclass_kd.bundle import Bundle
+from subclass_kd.data.samples import load_samples
+from subclass_kd.errors import UserError
+from subclass_kd.predict import BATCH, check_sources, columns, find_images, predict_files
+from subclass_kd.prediction_files import check_out, inert, writing
+from subclass_kd.study_file import make_study
+from synthetic_bundle import write_bundle
+
+
+def save(path, grey, size=(8, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full(size, grey, np.uint8)).save(path)
+    return str(path)
+
+
+def predicted(bundle, paths):
+    rows = []
+    done = predict_files(bundle, paths, rows.extend)
+    return rows, done
+
+
+def skd(python, *arguments, cwd):
+    return python("-m", "subclass_kd.cli", *map(str, arguments), cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "mean")
+
+
+@pytest.fixture(scope="module")
+def bundle(folder):
+    return Bundle(folder, threads=1)
+
+
+def test_probabilities_and_decisions_are_those_by_hand(bundle, tmp_path):
+    greys = [0, 51, 63, 64, 204, 255]  # the threshold of 0.25 lies at 63.75
+    rows, done = predicted(bundle, [save(tmp_path / f"{grey}.png", grey) for grey in greys])
+    assert done == (6, 0)
+    for grey, row in zip(greys, rows, strict=True):
+        mean = grey / 255
+        assert row["class: dark"] == pytest.approx(1 - mean, abs=1e-6)
+        assert row["class: bright"] == pytest.approx(mean, abs=1e-6)
+        given = [row[f"subclass: {name}"] for name in ("night", "dusk", "day")]
+        assert given == pytest.approx([1 - mean, mean / 4, 3 * mean / 4], abs=1e-6)
+        assert row["decision"] == ("bright" if mean >= 0.25 else "dark")
+        assert row["error"] is None
+
+
+def test_more_than_two_classes_are_decided_by_the_most_probable(tmp_path):
+    bundle = Bundle(write_bundle(tmp_path / "b", classes=("dark", "bright", "none")), threads=1)
+    rows, _ = predicted(bundle, [save(tmp_path / "a.png", 100), save(tmp_path / "b.png", 150)])
+    assert [row["decision"] for row in rows] == ["dark", "bright"]
+    assert columns(bundle)[1] == ["class: dark", "class: bright", "class: none"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_those_of_training(channels, tmp_path):
+    """Images of every kind through the study's own reader and through a bundle's: the same to the byte."""
+    random = np.random.default_rng(0)
+    root = tmp_path / "data"
+    for split in ("train", "validation", "test"):
+        for name in ("a", "b"):
+            (root / split / name).mkdir(parents=True)
+            for number, mode in enumerate(("L", "RGB", "RGBA", "I;16", "P", "LA")):
+                shape = (20 + number, 31 - number, len("RGBA") if mode == "RGBA" else 3)
+                pixels = random.integers(0, 256, shape, dtype=np.uint8)
+                if mode == "I;16":
+                    image = Image.fromarray(random.integers(0, 5000, shape[:2], dtype=np.uint16))
+                else:
+                    image = Image.fromarray(pixels, "RGBA" if mode == "RGBA" else "RGB").convert(mode)
+                exif = Image.Exif()
+                exif[0x0112] = 6  # turned by a quarter
+                image.save(root / split / name / f"{number}.png", exif=exif)
+    study = make_study({"data": {"kind": "folder", "root": str(root), "size": 12, "channels": channels, "white": 4095}})
+    samples = load_samples(study)
+    folder = write_bundle(tmp_path / "b", channels=channels, size=12)
+    stated = json.loads((folder / "bundle.json").read_text())
+    stated["preprocessing"]["white"] = 4095
+    (folder / "bundle.json").write_text(json.dumps(stated))
+    bundle = Bundle(folder, threads=1)
+    assert len(samples.table.names) == 36
+    for row, name in enumerate(samples.table.names):
+        assert np.array_equal(bundle.read(root / name), samples.images[np.array([row])][0]), name
+
+
+def test_bad_images_are_rows_with_an_error_and_nothing_stops(bundle, tmp_path):
+    good = save(tmp_path / "good.png", 255)
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.png").touch()
+    bad = ["cut.png", "text.jpg", "empty.png", "gone.png", "zero\0byte.png", "."]
+    paths = [good, *(str(tmp_path / name) for name in bad), good]
+    rows, done = predicted(bundle, paths)
+    assert done == (8, 6)
+    assert [row["path"] for row in rows] == paths
+    assert [row["error"] is None for row in rows] == [True, *[False] * 6, True]
+    for row in rows[1:-1]:
+        assert row["error"].startswith("found ")
+        assert "; expected " in row["error"]
+        assert {value for key, value in row.items() if key not in ("path", "error")} == {None}
+    assert rows[-1]["class: bright"] == pytest.approx(1)
+
+
+def test_without_a_study_size_another_size_is_an_error(tmp_path):
+    bundle = Bundle(write_bundle(tmp_path / "b", resize=False), threads=1)
+    wide = save(tmp_path / "wide.png", 9, size=(8, 9))
+    rows, done = predicted(bundle, [wide, save(tmp_path / "right.png", 9)])
+    assert done == (2, 1)
+    assert rows[0]["error"] == "found 9 x 8 pixels; expected 8 x 8, as in training"
+
+
+def test_many_images_come_in_order_and_few_are_held(bundle, tmp_path):
+    path = save(tmp_path / "a.png", 1)
+    taken, written, ahead = 0, 0, []
+
+    def endless():
+        nonlocal taken
+        for _ in range(40 * BATCH):
+            taken += 1
+            yield path
+
+    def write(rows):
+        nonlocal written
+        ahead.append(taken - written)
+        written += len(rows)
+
+    assert predict_files(bundle, endless(), write).images == 40 * BATCH == written
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert max(ahead) <= (2 * cores + 1) * BATCH
+
+
+def test_every_format_holds_the_same(bundle, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "bad.png").write_text("no image")
+    paths = [save(tmp_path / '=1+"<b>.png', 51), str(tmp_path / "bad.png"), save(tmp_path / "ü.png", 3)]
+    for suffix in ("csv", "json", "jsonl", "parquet"):
+        with writing(tmp_path / f"out.{suffix}", *columns(bundle)) as write:
+            predict_files(bundle, paths, write)
+    rows = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert [row["path"] for row in rows] == paths
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()] == rows
+    stored = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
+    numbers = columns(bundle)[1]
+    for row, of_parquet, of_csv in zip(rows, stored, listed, strict=True):
+        assert list(row) == list(of_parquet) == list(of_csv) == ["path", "decision", *numbers, "error"]
+        for text in ("path", "decision", "error"):
+            assert row[text] == of_parquet[text]
+            assert (row[text] or "") == of_csv[text]
+        for name in numbers:
+            if row["error"]:
+                assert row[name] is None
+                assert of_parquet[name] is None
+                assert of_csv[name] == ""
+            else:
+                assert float(of_csv[name]) == row[name] == pytest.approx(of_parquet[name], rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "parquet"])
+def test_no_row_makes_a_file_that_can_be_read(bundle, tmp_path, suffix):
+    path = tmp_path / f"out.{suffix}"
+    with writing(path, *columns(bundle)):
+        pass
+    if suffix == "json":
+        assert json.loads(path.read_text()) == []
+    elif suffix == "csv":
+        assert len(path.read_text().splitlines()) == 1
+    elif suffix == "parquet":
+        assert pytest.importorskip("pyarrow.parquet").read_table(path).num_rows == 0
+
+
+def test_what_looks_like_a_formula_is_text_in_csv(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bundle = Bundle(write_bundle(tmp_path / "b", classes=("-1+cmd()", "=cmd()")), threads=1)
+    save(tmp_path / '=HYPERLINK("x").png', 255)
+    save(tmp_path / "@SUM.png", 255)
+    (tmp_path / "=gone.txt").write_text("")
+    with writing(tmp_path / "out.csv", *columns(bundle)) as write:
+        predict_files(bundle, ['=HYPERLINK("x").png', "@SUM.png", "=gone.txt"], write)
+    header, *rows = csv.reader(io.StringIO((tmp_path / "out.csv").read_text("utf-8")))
+    assert rows[0][:2] == ['\'=HYPERLINK("x").png', "'=cmd()"]
+    assert [row[0] for row in rows[1:]] == ["'@SUM.png", "'=gone.txt"]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in [header, *rows] for cell in row)
+    assert [inert(cell) for cell in ("-1.5", "\r=1", "a=1", "")] == ["-1.5", "'\r=1", "a=1", ""]
+
+
+def test_folders_patterns_and_lists_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("f/b.png", "f/a.JPG", "f/deep/c.png", "f/.hidden.png", "f/.git/d.png", "f/Thumbs.db", "f/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "f/list.csv").write_text('\ufeffid,path\n1,b.png\n2,"deep/c.png"\n\n3,/abs.png\n', "utf-8")
+    (tmp_path / "one.tsv").write_text("file\nf/b.png\n")
+    found = ["f/a.JPG", "f/b.png", "f/deep/c.png"]
+    assert [path.replace(os.sep, "/") for path in find_images(["f"])] == found
+    assert list(find_images(["f/**/*.png"])) == ["f/b.png", "f/deep/c.png"]
+    assert list(find_images(["f/list.csv"])) == ["f/b.png", "f/deep/c.png", "/abs.png"]
+    assert list(find_images(["f/list.csv"], "id")) == ["f/1", "f/2", "f/3"]
+    assert list(find_images(["one.tsv", "f/notes.txt"])) == ["f/b.png", "f/notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "column", "message"),
+    [
+        (["gone"], None, "gone: found no such file"),
+        (["*.gif"], None, "*.gif: found no image"),
+        (["empty"], None, "empty: found no image"),
+        (["list.csv"], "pth", 'found the columns id, path; expected a column "pth" of paths. Did you mean "path"?'),
+        (["none.csv"], None, "found an empty file"),
+        (["latin.csv"], None, "found a byte that is not UTF-8 at 5"),
+        (["list.csv", "gone"], None, "gone: found no such file"),
+    ],
+)
+def test_sources_without_images_are_refused_before_anything_is_predicted(
+    sources, column, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/notes.txt").touch()
+    (tmp_path / "list.csv").write_text("id,path\n1,a.png\n")
+    (tmp_path / "none.csv").touch()
+    (tmp_path / "latin.csv").write_bytes(b"path\n\xfc.png\n")
+    with pytest.raises(UserError) as caught:
+        check_sources(sources, column)
+    assert message in str(caught.value)
+
+
+def changed(folder, **keys):
+    stated = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(stated | keys))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "bundle.json").unlink(), "found no bundle.json; expected a bundle"),
+        (lambda folder: (folder / "bundle.json").write_text("{"), "found a file that cannot be read"),
+        (lambda folder: changed(folder, schema=2), "found schema 2; expected schema 1"),
+        (lambda folder: changed(folder, positive="none"), "found a bundle that is not whole"),
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx: found No such file or directory"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "found another content than bundle.json states"),
+    ],
+)
+def test_a_bundle_that_is_not_whole_is_refused(change, message, tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    change(folder)
+    with pytest.raises(UserError) as caught:
+        Bundle(folder)
+    assert message in str(caught.value)
+
+
+def test_what_cannot_be_written_is_refused_first(tmp_path, monkeypatch):
+    (tmp_path / "there.csv").touch()
+    with pytest.raises(UserError, match="a file that is there"):
+        check_out(tmp_path / "there.csv")
+    with pytest.raises(UserError, match=r"one of \.csv, \.json, \.jsonl, \.parquet"):
+        check_out(tmp_path / "out.xlsx")
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"found no pyarrow .* pip install 'subclass-kd\[tables\]'"):
+        check_out(tmp_path / "out.parquet")
+    with pytest.raises(UserError, match=r"found no torch, .* pip install 'subclass-kd\[train\]'"):
+        extras.demand("skd run", "train")
+
+
+def test_the_first_prediction_takes_two_seconds_of_computing_at_most_and_no_torch(folder, tmp_path, python):
+    save(tmp_path / "a.png", 51)
+    code = (
+        "import sys; from subclass_kd.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        "print({'torch', 'scipy', 'sklearn', 'pandas', 'safetensors', 'timm'} & set(sys.modules), file=sys.stderr)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = python("-c", code, "predict", str(folder), "a.png", "-o", "out.csv", cwd=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == ["skd: 1 image.", "set()"]
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 2
+    with (tmp_path / "out.csv").open() as file:
+        [row] = csv.DictReader(file)
+    assert (row["path"], row["decision"]) == ("a.png", "dark")
+    assert float(row["class: bright"]) == pytest.approx(0.2, abs=1e-6)
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line_and_writes_nothing(folder, tmp_path, python):
+    save(tmp_path / "a.png", 1)
+    for arguments, message in (
+        (["predict", folder, "a.png", "-o", "a.txt"], 'found the suffix ".txt"'),
+        (["predict", tmp_path, "a.png"], "found no bundle.json"),
+        (["predict", folder, "gone.png", "-o", "out.csv"], "gone.png: found no such file"),
+    ):
+        done = skd(python, *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]
+    shown = skd(python, "predict", folder, "a.png", "a.png", cwd=tmp_path)
+    assert len(shown.stdout.splitlines()) == 3
+    assert shown.stderr == "skd: 2 images.\n"
