@@ -2,8 +2,8 @@
 
     python -m benchmarks.diagnosis [--seeds N] [--runs FOLDER] [--json FILE]
 
-The demo's recipe with a larger teacher, and changes to it that provoke a condition of docs/diagnosis.md each. Of the
-package's own training images of Fashion-MNIST 200 of each class teach and 100 stand in for a test split; test images
+The demo's recipe, and changes to it that provoke a condition of docs/diagnosis.md each. Of the package's own training
+images of Fashion-MNIST 200 of each class teach and 100 stand in for a test split; test images
 choose nothing. The digits are scikit-learn's, odd against even, enlarged to 32 pixels; the votes are those of
 examples/lidc_votes.yaml. With --runs, a later call goes on where an earlier one stopped.
 """
@@ -35,16 +35,15 @@ from subclass_kd.study_file import load_study, make_study
 
 ARMS = "arms=[scratch, subclass-labels, kd, skd]"
 VOTES = Path(__file__).parent.parent / "examples/lidc_votes.yaml"
-TEACHER = {"options": {"width": 32}, "epochs": 12}
 # What is changed: the condition that it should provoke, and the keys
 FAULTS: dict[str, tuple[str | None, list[str]]] = {
-    "none": (None, []),
+    "none: the demo": (None, []),
     "teacher of 1 epoch": ("weak teacher", ["teacher.epochs=1"]),
     "digits": ("one-hot targets", ["augment.flip=false"]),
     "one view": ("memorised targets", ["distillation.views=1"]),
     "annotators' votes": ("few label bits", []),
     "temperature 4": ("flat targets", ["distillation.temperature=4"]),
-    "student of width 2": ("narrow embedding", ["student.options={width: 2}"]),
+    "student of width 2": ("narrow embedding", ["student.options.width=2"]),
     "student of 3 epochs": ("underfitted student", ["student.epochs=3"]),
 }
 COLUMNS = (
@@ -58,7 +57,7 @@ def study_of(fault: str, runs: Path, seeds: int) -> Study:
     changes = [*FAULTS[fault][1], ARMS, f"seeds={seeds}"]
     if fault == "annotators' votes":
         return load_study(VOTES, changes)
-    content: dict[str, Any] = {**DEMO, "teacher": TEACHER, "data": {"root": str(runs / "images")}}
+    content: dict[str, Any] = {**DEMO, "data": {"root": str(runs / "images")}}
     if fault == "digits":
         content["data"] = {"root": str(runs / "digits")}
         content["hierarchy"] = {"even": list(NAMES[::2]), "odd": list(NAMES[1::2])}
@@ -88,6 +87,7 @@ def measure(fault: str, runs: Path, seeds: int) -> dict[str, Any]:
     """
     study, out = study_of(fault, runs, seeds), runs / f"fault-{list(FAULTS).index(fault)}"
     if not out.exists():
+        write_json(out / "study.json", study.model_dump(mode="json"))
         for kind in ("teachers", "targets"):
             if (runs / "fault-0" / kind).exists():
                 shutil.copytree(runs / "fault-0" / kind, out / kind)

@@ -36,7 +36,9 @@ DEMO = {
     "seeds": 3,
 }
 
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; a run that is there goes on.", show_default=False)]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", help="Run folder; a run that is there goes on.", show_default=False)
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study, again and again.")
 ]

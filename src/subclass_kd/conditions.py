@@ -40,7 +40,7 @@ def too_few(comparisons: Sequence[Values]) -> str | None:
     [pair] = [each for each in comparisons if (each["arm"], each["reference"]) == (row["arm"], row["reference"])]
     if pair["verdict"] != "inconclusive":
         return None
-    seen = f"{row['arm']} minus {row['reference']} is {100 * pair['difference']:+.1f} points"
+    seen = f"the difference {row['arm']} - {row['reference']} is {100 * pair['difference']:+.1f} points"
     if not row["needed"]:
         reason = row["reason"].rstrip(".")
         return f"{seen}; from {size(row)} there is no interval: {reason[0].lower()}{reason[1:]}"
@@ -145,7 +145,7 @@ def as_good(arms: Values, control: str) -> str | None:
     if lead >= AS_GOOD or (interval is not None and interval[0] > 0):
         return None
     f1 = [f"{100 * arms[name]['f1']['mean']:.1f} %" for name in ("skd", control)]
-    return f"skd's F1 is {f1[0]}, that of {control} {f1[1]}: {_told(lead, interval, arms['skd'])}"
+    return f"F1 of skd is {f1[0]}, that of {control} {f1[1]}: {_told(lead, interval, arms['skd'])}"
 
 
 def _lead(one: Values, other: Values) -> tuple[float, tuple[float, float] | None]:
