@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from scipy import special
 
 from subclass_kd.power import POWER, needed
@@ -129,7 +130,8 @@ def underfitted(facts: Values, results: Values) -> str | None:
     if share is None or share <= MOST_UNLEARNED:
         return None
     best, epochs = statistics.mean(results["arms"]["skd"]["best_epoch"]), results["study"]["student"]["epochs"]
-    f1 = [statistics.mean(row["validation_f1"]) for row in (results["arms"]["skd"], results["teachers"]["subclass"])]
+    # Of a teacher of several members, a list for each
+    f1 = [float(np.mean(row["validation_f1"])) for row in (results["arms"]["skd"], results["teachers"]["subclass"])]
     return (
         f"on its training images skd's student misses {100 * share:.0f} % of what the targets tell; validation F1 "
         f"{100 * f1[0]:.1f} %, its teacher's {100 * f1[1]:.1f} % (mean of {count(facts['networks'], 'student')}; best "
