@@ -130,7 +130,8 @@ def main() -> None:
                 rows[name] = measure(folder, *CANDIDATES[name], options.seeds, runs)
             print(table_row(name, rows[name]), flush=True)
             if options.json:
-                report = {"machine": describe_machine(), "seeds": options.seeds, "demo": DEMO, "candidates": rows}
+                ordered = {name: rows[name] for name in CANDIDATES if name in rows}
+                report = {"machine": describe_machine(), "seeds": options.seeds, "demo": DEMO, "candidates": ordered}
                 options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 

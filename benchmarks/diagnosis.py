@@ -2,10 +2,10 @@
 
     python -m benchmarks.diagnosis [--seeds N] [--runs FOLDER] [--json FILE]
 
-The demo's recipe with a larger teacher, and changes to it that provoke a condition of docs/diagnosis.md each. Of the
-package's own training images of Fashion-MNIST 200 of each class teach and 100 stand in for a test split; test images
-choose nothing. The digits are scikit-learn's, odd against even, enlarged to 32 pixels; the votes are those of
-examples/lidc_votes.yaml. With --runs, a later call goes on where an earlier one stopped.
+One recipe, and changes to it that provoke a condition of docs/diagnosis.md each. Of the package's own training images
+of Fashion-MNIST 200 of each class teach and 100 stand in for a test split; test images choose nothing. The digits are
+scikit-learn's, odd against even, enlarged to 32 pixels; the votes are those of examples/lidc_votes.yaml. With --runs, a
+later call goes on where an earlier one stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from sklearn.datasets import load_digits
 
 from benchmarks.demo_recipe import write_folder, write_idx
 from benchmarks.machine import describe_machine
-from subclass_kd.cli import DEMO
 from subclass_kd.config import Study
 from subclass_kd.data.fashion_mnist import EMBEDDED, NAMES
 from subclass_kd.data.samples import load_samples
@@ -33,19 +32,33 @@ from subclass_kd.results import Part
 from subclass_kd.study import run_study
 from subclass_kd.study_file import load_study, make_study
 
-ARMS = "arms=[scratch, subclass-labels, kd, skd]"
+# All that decides what is learned, so that other defaults change no figure; near the demo's (docs/demo.md).
+RECIPE: dict[str, Any] = {
+    "arms": "[scratch, subclass-labels, kd, skd]",
+    "teacher.model": "small:resnet",
+    "teacher.options.width": 16,
+    "teacher.epochs": 9,
+    "teacher.learning_rate": 0.01,
+    "student.model": "small:convnet",
+    "student.epochs": 20,
+    "student.learning_rate": 0.01,
+    "distillation.temperature": 1.0,
+    "distillation.alpha": 0.9,
+    "distillation.hard_target": "subclass",
+    "distillation.views": 4,
+    "device": "cpu",
+}
 VOTES = Path(__file__).parent.parent / "examples/lidc_votes.yaml"
-TEACHER = {"options": {"width": 32}, "epochs": 12}
 # What is changed: the condition that it should provoke, and the keys
-FAULTS: dict[str, tuple[str | None, list[str]]] = {
-    "none": (None, []),
-    "teacher of 1 epoch": ("weak teacher", ["teacher.epochs=1"]),
-    "digits": ("one-hot targets", ["augment.flip=false"]),
-    "one view": ("memorised targets", ["distillation.views=1"]),
-    "annotators' votes": ("few label bits", []),
-    "temperature 4": ("flat targets", ["distillation.temperature=4"]),
-    "student of width 2": ("narrow embedding", ["student.options={width: 2}"]),
-    "student of 3 epochs": ("underfitted student", ["student.epochs=3"]),
+FAULTS: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "none": (None, {}),
+    "teacher of 1 epoch": ("weak teacher", {"teacher.epochs": 1}),
+    "digits": ("one-hot targets", {"augment.flip": "false"}),
+    "one view": ("memorised targets", {"distillation.views": 1}),
+    "annotators' votes": ("few label bits", {"teacher.epochs": 12}),
+    "temperature 4": ("flat targets", {"distillation.temperature": 4}),
+    "student of width 2": ("narrow embedding", {"student.options.width": 2}),
+    "student of 3 epochs": ("underfitted student", {"student.epochs": 3}),
 }
 COLUMNS = (
     "fault", "skd - kd, points", "teacher's lead, share of errors", "sure, %", "claimed - held, share of ceiling",
@@ -55,14 +68,13 @@ COLUMNS = (
 
 def study_of(fault: str, runs: Path, seeds: int) -> Study:
     """Give the study with a fault; ``runs`` holds the images."""
-    changes = [*FAULTS[fault][1], ARMS, f"seeds={seeds}"]
+    changes = [f"{key}={value}" for key, value in {**RECIPE, **FAULTS[fault][1], "seeds": seeds}.items()]
     if fault == "annotators' votes":
         return load_study(VOTES, changes)
-    content: dict[str, Any] = {**DEMO, "teacher": TEACHER, "data": {"root": str(runs / "images")}}
     if fault == "digits":
-        content["data"] = {"root": str(runs / "digits")}
-        content["hierarchy"] = {"even": list(NAMES[::2]), "odd": list(NAMES[1::2])}
-    return make_study(content, changes)
+        hierarchy = {"even": list(NAMES[::2]), "odd": list(NAMES[1::2])}
+        return make_study({"data": {"root": str(runs / "digits")}, "hierarchy": hierarchy}, changes)
+    return make_study({"data": {"root": str(runs / "images")}}, changes)
 
 
 def write_images(runs: Path) -> None:
@@ -88,6 +100,7 @@ def measure(fault: str, runs: Path, seeds: int) -> dict[str, Any]:
     """
     study, out = study_of(fault, runs, seeds), runs / f"fault-{list(FAULTS).index(fault)}"
     if not out.exists():
+        write_json(out / "study.json", study.model_dump(mode="json"))
         for kind in ("teachers", "targets"):
             if (runs / "fault-0" / kind).exists():
                 shutil.copytree(runs / "fault-0" / kind, out / kind)
@@ -146,7 +159,8 @@ def main() -> None:
             rows.append(measure(fault, runs, arguments.seeds))
             print(table_row(rows[-1]), flush=True)
     if arguments.json:
-        write_json(arguments.json, {"machine": describe_machine(), "seeds": arguments.seeds, "rows": rows})
+        measured = {"machine": describe_machine(), "seeds": arguments.seeds, "recipe": RECIPE, "rows": rows}
+        write_json(arguments.json, measured)
 
 
 if __name__ == "__main__":

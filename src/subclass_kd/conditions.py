@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from scipy import special
 
 from subclass_kd.power import POWER, needed
@@ -40,7 +41,7 @@ def too_few(comparisons: Sequence[Values]) -> str | None:
     [pair] = [each for each in comparisons if (each["arm"], each["reference"]) == (row["arm"], row["reference"])]
     if pair["verdict"] != "inconclusive":
         return None
-    seen = f"{row['arm']} minus {row['reference']} is {100 * pair['difference']:+.1f} points"
+    seen = f"the difference {row['arm']} - {row['reference']} is {100 * pair['difference']:+.1f} points"
     if not row["needed"]:
         reason = row["reason"].rstrip(".")
         return f"{seen}; from {size(row)} there is no interval: {reason[0].lower()}{reason[1:]}"
@@ -129,7 +130,8 @@ def underfitted(facts: Values, results: Values) -> str | None:
     if share is None or share <= MOST_UNLEARNED:
         return None
     best, epochs = statistics.mean(results["arms"]["skd"]["best_epoch"]), results["study"]["student"]["epochs"]
-    f1 = [statistics.mean(row["validation_f1"]) for row in (results["arms"]["skd"], results["teachers"]["subclass"])]
+    # Of a teacher of several members, a list for each
+    f1 = [float(np.mean(row["validation_f1"])) for row in (results["arms"]["skd"], results["teachers"]["subclass"])]
     return (
         f"on its training images skd's student misses {100 * share:.0f} % of what the targets tell; validation F1 "
         f"{100 * f1[0]:.1f} %, its teacher's {100 * f1[1]:.1f} % (mean of {count(facts['networks'], 'student')}; best "
@@ -145,7 +147,7 @@ def as_good(arms: Values, control: str) -> str | None:
     if lead >= AS_GOOD or (interval is not None and interval[0] > 0):
         return None
     f1 = [f"{100 * arms[name]['f1']['mean']:.1f} %" for name in ("skd", control)]
-    return f"skd's F1 is {f1[0]}, that of {control} {f1[1]}: {_told(lead, interval, arms['skd'])}"
+    return f"F1 of skd is {f1[0]}, that of {control} {f1[1]}: {_told(lead, interval, arms['skd'])}"
 
 
 def _lead(one: Values, other: Values) -> tuple[float, tuple[float, float] | None]:

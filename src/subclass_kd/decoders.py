@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.errors import UserError
-from subclass_kd.processes import end_with_parent
+from subclass_kd.processes import end_with_parent, no_main
 
 Rows = NDArray[np.int64]  # (B,), of all images
 
@@ -78,7 +78,10 @@ class _Decoders:
         """Give the images of each batch, or why they cannot be read."""
         self._order[:] = order
         multiprocessing.resource_tracker.ensure_running()  # first: starting it lets Ctrl-C through again
-        with _no_interrupt():  # each process starts with what is blocked here: Ctrl-C is its parent's to handle
+        with (
+            no_main(),
+            _no_interrupt(),
+        ):  # each process starts with what is blocked here: Ctrl-C is its parent's to handle
             return iter(self._loader)
 
 

@@ -92,7 +92,12 @@ def diagnose(results: Mapping[str, Any], facts: Mapping[str, Any] | None = None)
             "underfitted student": conditions.underfitted(known, results),
         }
     return [
-        {"kind": kind, "found": f"{text[0].upper()}{text[1:]}.", "meaning": meaning, "try": remedy}
+        {
+            "kind": kind,
+            "found": f"{text[0].upper()}{text[1:]}.",
+            "meaning": meaning,
+            "try": remedy,
+        }
         for kind, (meaning, remedy) in ADVICE.items()
         if (text := found.get(kind)) is not None
     ]

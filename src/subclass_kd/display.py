@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from subclass_kd.arithmetic import from_dict
-from subclass_kd.display_tables import make_table, show_votes
+from subclass_kd.diagnosis import first_verdict
+from subclass_kd.display_tables import make_table, show_diagnosis, show_power, show_votes
 from subclass_kd.plan import Job
 
 # The questions of a study, most wanted first: the first pair that it compared heads the screen.
@@ -150,10 +151,12 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
         show_votes(console, data["votes"])
     console.print(_arms_table(results))
     console.print(_comparisons_table(results["comparisons"]))
+    show_power(console, results["power"])
     for caution in cautions(results["arms"]):
         console.print(Text(f"{caution}\n", style="yellow"))
     if results["label_bits"]:
         console.print(_bits_table(results["label_bits"]))
+    show_diagnosis(console, results["diagnosis"]["findings"], first_verdict(results["comparisons"]))
     if (warnings := _warnings_about_data(out)) is not None:
         console.print(Text(warnings, style="yellow"))
     console.print(f"Files: {out}/results.json", soft_wrap=True, highlight=False, markup=False)

@@ -19,7 +19,7 @@ from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job, grouped
-from subclass_kd.processes import end_with_parent, may_have_children, worker_context
+from subclass_kd.processes import end_with_parent, may_have_children, no_main, worker_context
 
 # What happened to a job: "started", "epoch" (with an Epoch) or "finished".
 OnEvent = Callable[[Job, str, Any], None]
@@ -125,8 +125,9 @@ def _run_side_by_side(
     judge: int | None = None  # the worker that is to make the results
     choices: dict[str, Any] | None = None  # the first worker checks device and models; until then nothing is made
     try:
-        for process in processes:
-            process.start()
+        with no_main():
+            for process in processes:
+                process.start()
         while missing:
             if choices and idle:
                 for group in [group for group in waiting if _may_begin(group, missing)][: len(idle)]:
@@ -157,9 +158,10 @@ def _run_side_by_side(
             for job in group:
                 on_event(job, event, content)
     finally:
-        for process in processes:
+        started = [process for process in processes if process.pid is not None]
+        for process in started:
             process.terminate()
-        for process in processes:
+        for process in started:
             process.join()
 
 

@@ -7,6 +7,9 @@ import multiprocessing.connection
 import os
 import sys
 import threading
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -29,6 +32,21 @@ def worker_context(device: str) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["subclass_kd.build", "subclass_kd.work"])
     return context
+
+
+@contextmanager
+def no_main() -> Iterator[None]:
+    """Let processes that start meanwhile know nothing of the user's script.
+
+    Python would run it in each of them to find what it defines, of which a worker needs nothing; and a script without
+    ``if __name__ == "__main__":`` would begin its study anew in every worker.
+    """
+    users = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = users
 
 
 def end_with_parent() -> None:

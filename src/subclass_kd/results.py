@@ -23,11 +23,14 @@ from subclass_kd.comparison import compare, pairs
 from subclass_kd.config import Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.device import make_fabric
+from subclass_kd.diagnosis import diagnose
 from subclass_kd.evaluation import class_metrics, subclass_accuracy, summarise
+from subclass_kd.facts import facts
 from subclass_kd.files import fingerprint
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.information import LabelBits, label_bits
 from subclass_kd.plan import teacher_paths
+from subclass_kd.power import needed
 
 SEED_POLICY = (
     "Each seed s gives weights, order, dropout, views and shuffles generators of their own, derived from s and their "
@@ -68,7 +71,7 @@ def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str,
         name: np.stack([pooled.class_log_probs("students", name, seed).argmax(-1) for seed in study.seeds])
         for name in study.arms
     }  # (S, N) each
-    return {
+    results: dict[str, Any] = {
         "schema": 1,
         "study": study.model_dump(mode="json", exclude={"workers": True, "data": {"store_limit"}}),
         "environment": _environment(study, choices),
@@ -83,6 +86,11 @@ def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str,
             pairs(list(study.arms)),
             None if parts[0].samples.groups is None else pooled.of_test(lambda samples: samples.groups),
         ),
+    }
+    measured = facts(study, parts)
+    return results | {
+        "power": needed(results["comparisons"]),
+        "diagnosis": {"facts": measured, "findings": diagnose(results, measured)},
     }
 
 

@@ -156,10 +156,12 @@ def _run_split(study: Study, out: Path, watching: Progress, chosen: dict[str, An
 
 
 def _results(out: Path, study: Study, mark: str) -> dict[str, Any] | None:
-    """Read results.json if it tells of all of these seeds and of the data of this fingerprint."""
+    """Read results.json if it tells of all of these seeds, of the data of this fingerprint, and all that it should."""
     results = _read(out / RESULTS)
+    if results is None or "diagnosis" not in results:  # which older versions did not write
+        return None
     try:
-        fits = results is not None and (results["data"]["fingerprint"], results["study"]["seeds"]) == (
+        fits = (results["data"]["fingerprint"], results["study"]["seeds"]) == (
             mark,
             study.seeds,
         )

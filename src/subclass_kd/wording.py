@@ -61,7 +61,7 @@ def of_power(row: Mapping[str, Any]) -> str:
         return f"What this study could have seen is not known: {row['reason']}"
     chance = f"a chance of {100 * row['power']:.0f} % to find {row['arm']} better than {row['reference']}"
     if row["detectable"] is None:
-        seen = f"With {size(row)} this study had for no difference {chance}."
+        seen = f"With {size(row)} this study had {chance} for no difference, however large."
     else:
         low, high = ("100" if end is None else f"{100 * end:.1f}" for end in row["detectable_ci95"])
         truly = f"if it truly is by {100 * row['detectable']:.1f} points or more"

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -115,6 +117,20 @@ def test_another_study_in_the_same_folder_is_refused_with_the_differing_keys(fin
         run_study(other, out)
 
 
+def test_seeds_are_added_to_a_run_and_what_was_there_is_kept(finished, small_idx_folder, tmp_path):
+    _, _, first = finished
+    arms = ["scratch", "skd"]
+    alone = small_study(small_idx_folder, arms=arms, seeds=1)
+    run_study(alone, tmp_path / "run")
+    progress = Counting()
+    more = run_study(small_study(small_idx_folder, arms=arms, seeds=2), tmp_path / "run", progress)
+    for arm in arms:  # a seed is what it is, whatever stands beside it
+        assert more["arms"][arm]["f1"]["per_seed"] == first["arms"][arm]["f1"]["per_seed"]
+    assert not [made for made in progress.made if "seed0" in made]
+    with pytest.raises(UserError, match="seeds: \\[0, 1\\] before, \\[0\\] now"):
+        run_study(alone, tmp_path / "run")
+
+
 def test_another_order_of_classes_is_another_study(finished, small_idx_folder):
     study, out, _ = finished
     classes = {"lower": ["Trouser", "Dress", "Sandal", "Sneaker", "Ankle boot"]}
@@ -156,7 +172,7 @@ def test_a_rate_at_which_training_diverges_is_refused(small_idx_folder, tmp_path
 def test_results_have_every_key_of_schema_1(finished):
     _, _, results = finished
     assert list(results) == [
-        "schema", "study", "environment", "data", "teachers", "label_bits", "arms", "comparisons",
+        "schema", "study", "environment", "data", "teachers", "label_bits", "arms", "comparisons", "power", "diagnosis",
     ]  # fmt: skip
     assert results["schema"] == 1
     assert list(results["arms"]) == [name for name in ARMS if name != "soft-votes"]
@@ -318,3 +334,21 @@ def test_labels_shuffled_at_random_give_no_arm_a_better_verdict(small_idx_folder
     results = run_study(small_study(folder, seeds=3, workers=2), tmp_path / "run")
     assert [row["verdict"] for row in results["comparisons"]] == ["inconclusive"] * 9
     assert results["label_bits"]["test"]["mutual_information"] < 0.4
+
+
+def test_a_script_without_a_main_guard_runs_its_study_once(small_idx_folder, tmp_path):
+    """Workers that ran the user's script, to find what it defines, would start the study again, each."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+from pathlib import Path
+from subclass_kd.study import run_study
+from subclass_kd.study_file import make_study
+
+print("here")
+content = {SMALL | {"data": {"root": str(small_idx_folder)}, "arms": ["scratch"], "workers": 2}}
+print(sorted(run_study(make_study(content), Path("run"))["arms"]))
+"""
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "here\n['scratch']\n", done.stderr
