@@ -8,7 +8,17 @@ from subclass_kd.errors import UserError
 
 # Extra of pyproject.toml -> modules that come with it and are asked for.
 MODULES = {
-    "train": ("torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "safetensors", "scipy", "sklearn"),
+    "train": (
+        "torch",
+        "torchvision",
+        "timm",
+        "lightning_fabric",
+        "torchmetrics",
+        "safetensors",
+        "scipy",
+        "sklearn",
+        "jinja2",
+    ),
     "export": ("torch", "timm", "lightning_fabric", "safetensors", "scipy", "onnx", "onnxscript", "onnxruntime"),
     "predict": ("onnxruntime",),
     "tables": ("pyarrow",),

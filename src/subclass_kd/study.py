@@ -20,6 +20,7 @@ from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole, write_json
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
+from subclass_kd.prediction_files import inert
 
 CHECK = "check.json"
 ARITHMETIC = "arithmetic.json"
@@ -189,17 +190,7 @@ def _check_images(
 def _write_listing(path: Path, samples: Samples) -> None:
     """Write which sample went where, for who wants to see that no patient is on two sides."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([_inert(cell) for cell in row] for row in samples.listing())
-
-
-def _inert(cell: str) -> str:
-    """Keep a spreadsheet from running a name as a formula.
-
-    >>> _inert("=cmd()"), _inert("-1")
-    ("'=cmd()", '-1')
-    """
-    is_number = cell.lstrip("+-").replace(".", "", 1).isdigit()
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and not is_number else cell
+        csv.writer(file, lineterminator="\n").writerows([inert(cell) for cell in row] for row in samples.listing())
 
 
 def _read(path: Path) -> dict[str, Any] | None:
