@@ -48,7 +48,7 @@ QUICK = {
     "file for a folder": (["run", "study.yaml", "--out", "study.yaml"], "study.yaml: found a file", "--out"),
     "other run": (
         ["run", "study.yaml", "--out", "other_run"],
-        "found a run of another study (distillation.alpha: 0.5 before, 0.9 now; seeds: [0] before, [0, 1] now)",
+        "found a run of another study (distillation.alpha: 0.5 before, 0.9 now)",
         "Give another --out, or restore these keys.",
     ),
 }

@@ -117,7 +117,10 @@ def make_run(folder, folds=0, wrong=1.5, fingerprint="0123456789abcdef"):
             {"arm": "kd", "reference": "scratch", **pair, "ci95": None, "p_holm": None, "reason": "<u>One seed.</u>"},
             {"arm": "skd", "reference": "kd", **pair},
         ],
-        "diagnosis": [{"kind": "weak <teacher>", "found": "F.", "meaning": "M.", "try": "T."}],
+        "diagnosis": {
+            "facts": {},
+            "findings": [{"kind": "weak <teacher>", "found": "F.", "meaning": "M.", "try": "T."}],
+        },
         "power": [{"needed": [], "reason": "<i>One seed.</i>"}],
     }
     (folder / "results.json").write_text(json.dumps(results), "utf-8")

@@ -264,7 +264,7 @@ def _run(study: Study, out: Path, as_json: bool) -> None:
         show_results(Console(), results, out)
     from subclass_kd.report import refresh_report  # last: a report that fails hides no results
 
-    _say(f"report: {refresh_report(out)}")
+    refresh_report(out)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -159,9 +159,10 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
     show_diagnosis(console, results["diagnosis"]["findings"], first_verdict(results["comparisons"]))
     if (warnings := _warnings_about_data(out)) is not None:
         console.print(Text(warnings, style="yellow"))
-    console.print(f"Files: {out}/results.json", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Files: {out}/report.html, to read", soft_wrap=True, highlight=False, markup=False)
     beside = "fold-0/ and so on with" if folds else "study.json,"
-    console.print(f"       and beside it {beside} teachers/, targets/, students/, predictions/", highlight=False)
+    console.print(f"       and beside it results.json, {beside}", highlight=False)
+    console.print("       teachers/, targets/, students/, predictions/", highlight=False)
 
 
 def _warnings_about_data(out: Path) -> str | None:

@@ -39,7 +39,7 @@ def test_run_prints_the_answer_first_then_tables_and_where_the_files_are(study_f
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     assert lines[0].startswith(("skd beats scratch by", "skd is worse than scratch", "Inconclusive: skd minus scratch"))
-    for text in ("scratch", "skd", "teacher: subclass", "skd - scratch", "Label bits", "skd-runs/study/results.json"):
+    for text in ("scratch", "skd", "teacher: subclass", "skd - scratch", "Label bits", "skd-runs/study/report.html"):
         assert text in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if not line.startswith("Files:")) <= 80
     # Progress goes to the other stream, a line for each training: one teacher and two students, twice.
@@ -51,6 +51,7 @@ def test_run_prints_the_answer_first_then_tables_and_where_the_files_are(study_f
     assert again.returncode == 0
     assert again.stderr == ""  # nothing to make
     assert json.loads(again.stdout) == json.loads((tmp_path / "skd-runs/study/results.json").read_text())
+    assert (tmp_path / "skd-runs/study/report.html").exists()
 
 
 def test_run_takes_workers_out_and_changed_keys(study_file, tmp_path):

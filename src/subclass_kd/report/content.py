@@ -55,7 +55,7 @@ def content(run: Run, choices: Choices, images: bool) -> dict[str, Any]:
         "percent": _percent, "summary": _summary, "points_of": lambda value: f"{100 * value:+.1f}",
         "forest": _forest(run),
         "power": [of_power(row) for row in results.get("power") or []],
-        "diagnosis": results.get("diagnosis"),
+        "diagnosis": (results.get("diagnosis") or {}).get("findings"),
         **_curves(run, networks),
         "calibration": [_calibration(run, role, name) for role, name in networks],
         "choices": choices,
