@@ -88,7 +88,7 @@ def test_the_fitted_temperature_is_the_one_that_made_the_labels():
 
 
 def test_a_temperature_of_answers_that_are_all_right_stays_in_its_bounds():
-    assert fit_temperature(np.log([[0.6, 0.4], [0.4, 0.6]]), np.array([0, 1])) == pytest.approx(0.05, rel=1e-3)
+    assert fit_temperature(np.log([[0.6, 0.4], [0.4, 0.6]]), np.array([0, 1])) == 1  # not twenty times as sure
     assert fit_temperature(np.log([[0.6, 0.4], [0.4, 0.6]]), np.array([1, 0])) == pytest.approx(20, rel=1e-3)
 
 

@@ -206,7 +206,7 @@ def test_folders_patterns_and_lists_are_found(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "f/list.csv").write_text('\ufeffid,path\n1,b.png\n2,"deep/c.png"\n\n3,/abs.png\n', "utf-8")
-    (tmp_path / "one.tsv").write_text("file\nf/b.png\n")
+    (tmp_path / "one.tsv").write_text("path\nf/b.png\n")
     found = ["f/a.JPG", "f/b.png", "f/deep/c.png"]
     assert [path.replace(os.sep, "/") for path in find_images(["f"])] == found
     assert list(find_images(["f/**/*.png"])) == ["f/b.png", "f/deep/c.png"]

@@ -55,14 +55,15 @@ def log_loss(class_log_probs: NDArray[np.floating], class_labels: NDArray[np.int
 def fit_temperature(class_log_probs: NDArray[np.floating], class_labels: NDArray[np.integer]) -> float:
     r"""Find the temperature of the least log loss (Guo et al. 2017, section 4.2, https://arxiv.org/abs/1706.04599).
 
-    The log loss is convex in 1/T, so that the one minimum is found, or the bound that is nearest to it.
+    The log loss is convex in 1/T, so that the one minimum is found, or the bound that is nearest to it. At the lower
+    bound images are too few, or all right, to say how sure an answer may be: 1 is given, which changes nothing.
 
     Args:
         class_log_probs: (N, C) of validation images, N >= 1.
         class_labels: (N,) integers from 0 to C-1.
 
     Returns:
-        T from 0.05 to 20.
+        1, or T above 0.05 and up to 20.
 
     >>> surest = np.log([[0.9, 0.1]] * 10)  # nine in ten is said, and six in ten are right
     >>> temperature = fit_temperature(surest, np.array([0] * 6 + [1] * 4))
@@ -78,7 +79,8 @@ def fit_temperature(class_log_probs: NDArray[np.floating], class_labels: NDArray
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return math.exp(float(found.x))
+    temperature = math.exp(float(found.x))
+    return 1.0 if temperature < 1.01 * TEMPERATURES[0] else temperature
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,14 @@ def threshold_for(
         The threshold, and ``sensitivity``, ``specificity`` and ``f1`` at it on these images.
 
     Raises:
-        UserError: the rule is none of these.
+        UserError: the rule is none of these, or no threshold reaches the rate that it names.
 
     >>> probs, truth = np.array([0.1, 0.3, 0.6, 0.8]), np.array([False, True, False, True])
-    >>> threshold_for("specificity=0.9", probs, truth)[0]
+    >>> round(threshold_for("specificity=0.9", probs, truth)[0], 6)
     0.7
     """
     name, wanted = parse_rule(rule)
+    positive_probs = positive_probs.astype(np.float32)  # as a student in use gives them
     distinct = np.unique(positive_probs.astype(np.float64))
     candidates = np.concatenate([[distinct[0] / 2], (distinct[1:] + distinct[:-1]) / 2, [(1 + distinct[-1]) / 2]])
     if name == "fixed":
@@ -148,6 +151,9 @@ def threshold_for(
         "sensitivity": np.where(sensitivity >= wanted, specificity, -1.0),
         "fixed": np.zeros(1),
     }[name]
+    if scores.max() < 0:
+        found, expected = f"{rule}, which no threshold reaches on validation images", "a rate that can be had"
+        raise UserError("the threshold's rule", found, expected, "Ask for less.")
     best = np.flatnonzero(scores >= scores.max() - 1e-12)
     chosen = best[np.argmin(abs(candidates[best] - 0.5))]
     reached = {"sensitivity": sensitivity, "specificity": specificity, "f1": f1}

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from subclass_kd.arms import ARMS
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
 from subclass_kd.files import whole
@@ -150,8 +151,9 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="Folder to make.", show_default=False)],
     arm: Annotated[str, typer.Option(help="Whose best student, by validation F1.")] = "skd",
     threshold: Annotated[
-        str, typer.Option(help="youden, f1, specificity=S, sensitivity=S, or a number; for two classes.")
-    ] = "youden",
+        str | None,
+        typer.Option(help="youden (if not given), f1, specificity=S, sensitivity=S, or a number; for two classes."),
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Make a student of 8 bits too.")] = False,
     cache: Cache = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print bundle.json instead of a table.")] = False,
@@ -162,7 +164,10 @@ def export(
     from subclass_kd.extras import demand
 
     demand("skd export", "export")
-    parse_rule(threshold)
+    parse_rule(threshold or "youden")
+    if arm in ARMS and ARMS[arm].shuffled:
+        found = f'"{arm}", whose subclasses are shuffled and mean nothing'
+        raise UserError("option --arm", found, "an arm to use", "It is a control.")
     if out.exists():
         raise UserError(str(out), "something that is there", "a new folder", "Give another -o, or remove it.")
     from subclass_kd.run_files import read_run
@@ -174,7 +179,10 @@ def export(
 
     with RunProgress(Console(stderr=True)) as progress:
         finished = open_run(run_folder, study, results, progress.decoding)
-    stated = export_student(finished, arm, out, rule=threshold, int8=int8, say=_say)
+    if threshold is not None and finished.samples.hierarchy.num_classes > 2:
+        found = f"a threshold, and {finished.samples.hierarchy.num_classes} classes"
+        raise UserError("option --threshold", found, "no such option: the most probable class decides", "Leave it out.")
+    stated = export_student(finished, arm, out, rule=threshold or "youden", int8=int8, say=_say)
     if as_json:
         sys.stdout.write(json.dumps(stated, indent=2, allow_nan=False) + "\n")
     else:
@@ -208,6 +216,8 @@ def predict(
         done = predict_files(student, find_images(paths, column), write)
     failed = f", {done.errors:,} of them with an error" if done.errors else ""
     _say(f"{done.images:,} image{'s' if done.images != 1 else ''}{failed}.")
+    if done.errors == done.images:
+        raise typer.Exit(2)
 
 
 @app.command()

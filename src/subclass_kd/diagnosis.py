@@ -15,7 +15,7 @@ from subclass_kd.comparison import HEADLINES
 ADVICE: dict[str, tuple[str, str]] = {
     "too few seeds or images": (
         "The study is too small to tell such a gain from none.",
-        "The seeds (key seeds) and images named here; data.folds tests every image once a seed.",
+        "The seeds (key seeds) and images named here; with data.folds every image is tested once a seed.",
     ),
     "weak teacher": (
         "The student that learns alone is nearly as good as its teacher, which has little to teach it.",

@@ -143,7 +143,7 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
         f'\nF1 of "{data["positive"]}" ({len(data["classes"])} classes, {len(data["subclasses"])} subclasses), '
         f"{seeds} seed{'s' * (seeds > 1)}{f', {folds} folds' if folds else ''}. Images: {images['train']:,} training, "
         f"{images['validation']:,} validation{' in the first fold' if folds else ''}, {images['test']:,} test"
-        f"{', each tested once a seed' if folds else ''}.{_groups(data['groups'])}\n",
+        f"{', each tested once a seed' if folds else ''}.{_groups(data['groups'], folds > 0)}\n",
         highlight=False,
         markup=False,
     )
@@ -156,7 +156,8 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
         console.print(Text(f"{caution}\n", style="yellow"))
     if results["label_bits"]:
         console.print(_bits_table(results["label_bits"]))
-    show_diagnosis(console, results["diagnosis"]["findings"], first_verdict(results["comparisons"]))
+    verdict = first_verdict(results["comparisons"]) if "skd" in results["arms"] else None
+    show_diagnosis(console, results["diagnosis"]["findings"], verdict)
     if (warnings := _warnings_about_data(out)) is not None:
         console.print(Text(warnings, style="yellow"))
     console.print(f"Files: {out}/report.html, to read", soft_wrap=True, highlight=False, markup=False)
@@ -174,10 +175,11 @@ def _warnings_about_data(out: Path) -> str | None:
     return text if warnings else None
 
 
-def _groups(groups: Mapping[str, int] | None) -> str:
+def _groups(groups: Mapping[str, int] | None, folds: bool) -> str:
     if groups is None:
         return ""
-    counts = ", ".join(f"{groups[split]:,} {name}" for split, name in SPLITS.items())
+    where = {"validation": " in the first fold"} if folds else {}
+    counts = ", ".join(f"{groups[split]:,} {name}{where.get(split, '')}" for split, name in SPLITS.items())
     return f" Groups (patients): {counts}, none on two sides."
 
 
@@ -211,17 +213,22 @@ def headline(results: Mapping[str, Any]) -> str:
 
 
 def cautions(arms: Mapping[str, Any]) -> list[str]:
-    """Name the arms that give every test image the same answer, which no comparison should rest on.
+    """Name the arms with networks that give every test image the same answer, on which no comparison should rest.
 
-    >>> cautions({"scratch": {"sensitivity": {"per_seed": [0.0, 0.9]}, "specificity": {"per_seed": [1.0, 0.8]}}})
+    >>> cautions({"scratch": {"same_answer": [1, 0]}, "kd": {"same_answer": [0, 0]}})
     ['Caution: scratch gives every test image the same answer in 1 of 2 seeds. Train it longer.']
+    >>> cautions({"scratch": {"same_answer": [3, 1]}})[0]
+    'Caution: scratch gives every test image of a fold the same answer in 2 of 2 seeds (4 folds). Train it longer.'
     """
     found = []
     for name, row in arms.items():
-        rates = list(zip(row["sensitivity"]["per_seed"], row["specificity"]["per_seed"], strict=True))
-        same = sum(rate in ((0.0, 1.0), (1.0, 0.0)) for rate in rates)
-        if same:
-            answer = f"{name} gives every test image the same answer in {same} of {len(rates)} seeds"
+        counts = row.get("same_answer", ())  # which older versions did not write
+        seeds, networks = sum(count > 0 for count in counts), sum(counts)
+        if seeds:
+            of_folds = networks > seeds
+            images = "every test image of a fold" if of_folds else "every test image"
+            folds = f" ({networks} folds)" if of_folds else ""
+            answer = f"{name} gives {images} the same answer in {seeds} of {len(counts)} seeds{folds}"
             found.append(f"Caution: {answer}. Train it longer.")
     return found
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from subclass_kd.data.rows import Samples
     from subclass_kd.hierarchy import SubclassHierarchy
 
+LEAST_ALPHA = 0.5  # with less, the student follows the labels more than the targets
 SURE = 0.99  # a target whose largest probability is above this says hardly more than a label
 
 
@@ -46,8 +47,9 @@ def facts(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
         ``networks``: how many teachers and students were looked at, seeds times parts; ``temperature``; ``targets``, as
         of :func:`target_facts`; ``embedding`` (:func:`embedding_width` of the student); ``unlearned``, the share of
         what the targets tell that the student does not give back at its end, on the images it was trained on: its mean
-        divergence from them in the last epoch, over ``targets.information``. It is None where that is 0 and where
-        ``distillation.within_class`` weights the divergence. All are means over the networks. Empty without ``skd``.
+        divergence from them in the last epoch, over ``targets.information``. It is None where that is 0, where
+        ``distillation.within_class`` weights the divergence, and where ``distillation.alpha`` is below 0.5.
+        All are means over the networks. Empty without ``skd``.
     """
     if "skd" not in study.arms:
         return {}
@@ -64,7 +66,8 @@ def facts(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
             divergence = last["soft"] / temperature**2 / math.log(2)
             if found[-1]["information"] > 0:
                 shares.append(divergence / found[-1]["information"])
-    weighted = getattr(study.distillation, "within_class", 1.0) != 1.0
+    # What the student is asked to match is another thing where these say so
+    other = study.distillation.within_class != 1.0 or study.distillation.alpha < LEAST_ALPHA
     samples = parts[0].samples
     outputs = samples.hierarchy.num_subclasses
     # Which weights it starts from is nothing to its shape, and may have to be downloaded
@@ -74,7 +77,7 @@ def facts(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
         "temperature": temperature,
         "targets": _means(found),
         "embedding": embedding_width(seeded_model(student, outputs, samples, 0), outputs),
-        "unlearned": None if weighted or not shares else statistics.mean(shares),
+        "unlearned": None if other or not shares else statistics.mean(shares),
     }
 
 

@@ -132,7 +132,7 @@ def _listed(source: str, column: str | None) -> Iterator[str]:
         with open(source, encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=delimiter, strict=True)
             header = next(rows, [])
-            wanted = column or (header[0] if len(header) == 1 else "path")
+            wanted = column or "path"
             if wanted not in header:
                 found = f"the columns {', '.join(header)}" if header else "an empty file"
                 remedy = f"{nearest(wanted, header)} Give --column.".strip()

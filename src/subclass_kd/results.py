@@ -133,6 +133,10 @@ class _Pool:
         """Give the same as class log-probabilities (N, C)."""
         return class_log_probs(self.test_logits(role, name, seed), self.parts[0].samples)
 
+    def by_part(self, values: NDArray[Any]) -> list[NDArray[Any]]:
+        """Take what is said of all test images (N, ...) apart again."""
+        return np.split(values, np.cumsum([len(part.samples.test) for part in self.parts])[:-1])
+
     def notes(self, folder: str, name: str) -> list[dict[str, Any]]:
         """Read the notes of each seed's files, part by part."""
         seeds = self.study.seeds
@@ -158,16 +162,21 @@ def _network(pooled: _Pool, role: str, name: str) -> dict[str, Any]:
         names_subclasses = ARMS[name].outputs == "subclass" and not ARMS[name].shuffled
     else:
         names_subclasses = name == "subclass"
+    positive = pooled.parts[0].samples.positive
     per_seed: list[dict[str, float | None]] = []
+    same_answer = []
     for seed in pooled.study.seeds:
-        metrics: dict[str, float | None] = dict(
-            class_metrics(
-                np.exp(pooled.class_log_probs(role, name, seed)), class_labels, pooled.parts[0].samples.positive
-            )
-        )
+        log_probs = pooled.class_log_probs(role, name, seed)  # (N, C)
+        metrics: dict[str, float | None] = dict(class_metrics(np.exp(log_probs), class_labels, positive))
         scores = pooled.test_logits(role, name, seed).log_softmax(-1).numpy()
         metrics["subclass_accuracy"] = subclass_accuracy(scores, subclass_labels) if names_subclasses else None
+        by_part = list(zip(pooled.by_part(log_probs), pooled.by_part(class_labels), strict=True))
+        if len(by_part) > 1:
+            # Scores of two folds' networks are of two scales, so their order between folds means nothing.
+            areas = [class_metrics(np.exp(own), labels, positive)["auroc"] for own, labels in by_part]
+            metrics["auroc"] = None if None in areas else statistics.mean(area for area in areas if area is not None)
         per_seed.append(metrics)
+        same_answer.append(sum(len(np.unique(own.argmax(-1) == positive)) == 1 for own, _ in by_part))
     trainings = pooled.trainings(role, name)
     return {
         **{metric: summarise([row[metric] for row in per_seed]) for metric in per_seed[0]},
@@ -175,6 +184,7 @@ def _network(pooled: _Pool, role: str, name: str) -> dict[str, Any]:
         "best_epoch": [_of_members(members, "epoch") for members in trainings],
         "validation_f1": [_of_members(members, "validation_f1") for members in trainings],
         "test_images": len(class_labels),
+        "same_answer": same_answer,
         "train_seconds": statistics.mean(sum(note["train_seconds"] for note in members) for members in trainings),
     }
 
@@ -207,34 +217,33 @@ def class_log_probs(logits: Tensor, samples: Samples) -> NDArray[np.float64]:
 def _label_bits(pooled: _Pool) -> dict[str, Any]:
     """Give the label bits of the subclass teacher, on the images it learned from and on the test split.
 
-    Of folds, those of a seed are the mean over its teachers, each on its own images.
+    Of folds, test images are pooled as everywhere. Training images are in several, so what a seed's teachers say of
+    them is judged fold by fold, and the mean taken.
     """
-    estimates: dict[str, list[list[LabelBits]]] = {"train": [], "test": []}  # seed by seed, part by part
+    hierarchy = pooled.parts[0].samples.hierarchy
+    tested = torch.from_numpy(pooled.of_test(lambda samples: samples.subclass_labels))
+    estimates: dict[str, list[dict[str, float]]] = {"train": [], "test": []}  # seed by seed
     for seed in pooled.study.seeds:
-        of_seed: dict[str, list[LabelBits]] = {"train": [], "test": []}
-        for samples, out in ((part.samples, part.out) for part in pooled.parts):
+        log_probs = pooled.test_logits("teachers", "subclass", seed).double().log_softmax(-1)
+        estimates["test"].append(label_bits(log_probs, tested, hierarchy)._asdict())
+        of_parts = []
+        for part in pooled.parts:
             # View 0 is the image itself: the targets hold the teacher's answer to it.
-            on_train = store.load(out / f"targets/subclass-seed{seed}.safetensors")["logits"][0]
-            on_test = store.load(out / f"predictions/teachers/subclass-seed{seed}.safetensors")["test"]
-            labels = torch.from_numpy(samples.subclass_labels)
-            for split, logits, rows in (("train", on_train, samples.train), ("test", on_test, samples.test)):
-                log_probs = logits.double().log_softmax(-1)
-                of_seed[split].append(label_bits(log_probs, labels[torch.from_numpy(rows)], samples.hierarchy))
-        for split, bits in of_seed.items():
-            estimates[split].append(bits)
-    images = {"train": len(pooled.parts[0].samples.train), "test": sum(len(part.samples.test) for part in pooled.parts)}
-    rows_of: dict[str, Any] = {}
-    for split, by_seed in estimates.items():
-        of_seeds = {
-            name: [statistics.mean(getattr(bits, name) for bits in of_parts) for of_parts in by_seed]
-            for name in LabelBits._fields
-        }
-        rows_of[split] = {
-            **{name: statistics.mean(values) for name, values in of_seeds.items()},
+            logits = store.load(part.out / f"targets/subclass-seed{seed}.safetensors")["logits"][0]
+            labels = torch.from_numpy(part.samples.subclass_labels[part.samples.train])
+            of_parts.append(label_bits(logits.double().log_softmax(-1), labels, hierarchy))
+        estimates["train"].append(
+            {name: statistics.mean(getattr(bits, name) for bits in of_parts) for name in LabelBits._fields}
+        )
+    images = {"train": len(pooled.parts[0].samples.train), "test": len(tested)}
+    return {
+        split: {
+            **{name: statistics.mean(bits[name] for bits in by_seed) for name in LabelBits._fields},
             "images": images[split],
-            "over_seeds": {name: summarise(values) for name, values in of_seeds.items()},
+            "over_seeds": {name: summarise([bits[name] for bits in by_seed]) for name in LabelBits._fields},
         }
-    return rows_of
+        for split, by_seed in estimates.items()
+    }
 
 
 def _environment(study: Study, choices: Choices) -> dict[str, Any]:

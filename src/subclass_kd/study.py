@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +13,14 @@ from subclass_kd.data.check import check_samples
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_rows, load_samples
-from subclass_kd.data.scan import Look
+from subclass_kd.data.scan import Look, scan
 from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole, write_json
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
 from subclass_kd.prediction_files import inert
+from subclass_kd.run_folder import check_folder, check_same_data, read_json
 
 CHECK = "check.json"
 ARITHMETIC = "arithmetic.json"
@@ -82,10 +82,10 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     watching = progress or Silent()
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
-    _check_folder(study, out)
+    check_folder(study, out)
     if study.data.folds is not None and study.data.fold is None:
         return _run_folds(study, out, watching)
-    return _run_split(study, out, watching, _read(out / ARITHMETIC))
+    return _run_split(study, out, watching, read_json(out / ARITHMETIC))
 
 
 def _run_folds(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
@@ -94,38 +94,81 @@ def _run_folds(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
         study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})})
         for fold in range(study.data.folds or 0)
     ]
-    for each in folds:  # what is wrong with the last fold's rows must not show when the others have run for hours
-        load_rows(each, Findings())
-    marks = []
-    for fold, each in enumerate(folds):
-        watching.fold(fold, len(folds))
-        folder = out / f"fold-{fold}"
-        _check_folder(each, folder)
-        chosen = _read(folder / ARITHMETIC) or _read(out / "fold-0" / ARITHMETIC)  # all folds compute alike
-        marks.append(_run_split(each, folder, watching, chosen)["data"]["fingerprint"])
-        if fold == 0:
-            for name in (CHECK, ARITHMETIC):
-                write_json(out / name, _read(folder / name))
-            write_json(out / "study.json", study.model_dump(mode="json"))
-    before = _results(out, study, fingerprint(*marks))
-    if before is not None:
-        return before
-    from subclass_kd.arithmetic import from_dict
-    from subclass_kd.results import Part, assemble  # torch, for the first time in this process
+    folders = [out / f"fold-{fold}" for fold in range(len(folds))]
+    looks = _check_folds(folds, folders, watching)
 
-    parts = [Part(load_samples(each, verify=False), out / f"fold-{fold}") for fold, each in enumerate(folds)]
-    results = assemble(study, parts, from_dict(_read(out / ARITHMETIC) or {}))
+    def begin() -> None:  # with the first file of the first fold: from here on it is this study's folder
+        write_json(out / "study.json", study.model_dump(mode="json"))
+
+    marks = []
+    for fold, (each, folder) in enumerate(zip(folds, folders, strict=True)):
+        watching.fold(fold, len(folds))
+        check_folder(each, folder)
+        chosen = read_json(folder / ARITHMETIC) or read_json(folders[0] / ARITHMETIC)  # all folds compute alike
+        marks.append(_run_split(each, folder, watching, chosen, looks, begin)["data"]["fingerprint"])
+    before = _results(out, study, fingerprint(*marks))
+    made = max((folder / RESULTS).stat().st_mtime_ns for folder in folders)
+    if before is not None and (out / RESULTS).stat().st_mtime_ns >= made:
+        return before
+    import torch
+
+    from subclass_kd.arithmetic import from_dict
+    from subclass_kd.results import Part, assemble
+
+    torch.set_num_threads(1)  # the last digit of a sum depends on their number
+    parts = [Part(load_samples(each, verify=False), folder) for each, folder in zip(folds, folders, strict=True)]
+    if [part.samples.fingerprint for part in parts] != marks:
+        remedy = "Restore the data and run again, or give another --out."
+        where = parts[0].samples.table.where
+        raise UserError(where, "data that changed while the run went on", "data that stay", remedy)
+    results = assemble(study, parts, from_dict(read_json(folders[0] / ARITHMETIC) or {}))
+    for name in (CHECK, ARITHMETIC):
+        write_json(out / name, read_json(folders[0] / name))
     write_json(out / "data.json", results["data"])
     write_json(out / RESULTS, results)
     return results
 
 
-def _run_split(study: Study, out: Path, watching: Progress, chosen: dict[str, Any] | None) -> dict[str, Any]:
-    """Run a study of one split; ``chosen`` is how its networks shall compute, if that is settled."""
+def _check_folds(folds: Sequence[Study], folders: Sequence[Path], watching: Progress) -> list[Look]:
+    """Refuse what is wrong with any fold before the first trains, a copy in two folds say; give what was looked at."""
+    rows = [load_rows(each, Findings()) for each in folds]
+    if all((folder / CHECK).exists() for folder in folders):  # a run that goes on; each fold holds its own
+        return []
+    looks: list[Look] = []
+    samples = load_samples(folds[0], watching.decoding, looks=looks)
+    if samples.table.images is not None:
+        return []
+    found = looks or scan(samples.table, folds[0].data, watching.decoding).looks
+    looks = [look for look in found if isinstance(look, Look)]  # all: those that cannot be read are refused above
+    for each, of_fold in zip(folds, rows, strict=True):
+        findings = Findings()
+        check_samples(of_fold, each, findings, looks=looks)
+        findings.raise_first()
+    return looks
+
+
+def _run_split(
+    study: Study,
+    out: Path,
+    watching: Progress,
+    chosen: dict[str, Any] | None,
+    looked: Sequence[Look] = (),
+    begin: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Run a study of one split.
+
+    Args:
+        study: of one split.
+        out: its run folder.
+        watching: hears of every job.
+        chosen: how its networks shall compute, if that is settled.
+        looked: what is known of each image already.
+        begin: called before the first file is written.
+    """
     findings = Findings()
-    looks: list[Look] = []  # of images that are decoded now: once serves the store and the check
-    samples = load_samples(study, watching.decoding, findings, looks=looks)
-    _check_same_data(samples, out)
+    looks = list(looked)  # of images that are decoded now: once serves the store and the check
+    samples = load_samples(study, watching.decoding, findings, looks=None if looks else looks)
+    check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
     missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
     results = None if missing else _results(out, study, samples.fingerprint)
@@ -137,6 +180,7 @@ def _run_split(study: Study, out: Path, watching: Progress, chosen: dict[str, An
 
     def prepare(workers: int, arithmetic: dict[str, Any]) -> None:
         try:
+            begin()
             write_json(out / "study.json", study.model_dump(mode="json"))
             write_json(out / "data.json", samples.describe())
             write_json(out / CHECK, checked)
@@ -150,7 +194,7 @@ def _run_split(study: Study, out: Path, watching: Progress, chosen: dict[str, An
     run_jobs(study, samples, out, missing, prepare, watching.event, chosen)
     for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
         part.unlink()
-    results = _read(out / RESULTS)
+    results = read_json(out / RESULTS)
     if results is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")
     return results
@@ -158,7 +202,7 @@ def _run_split(study: Study, out: Path, watching: Progress, chosen: dict[str, An
 
 def _results(out: Path, study: Study, mark: str) -> dict[str, Any] | None:
     """Read results.json if it tells of all of these seeds, of the data of this fingerprint, and all that it should."""
-    results = _read(out / RESULTS)
+    results = read_json(out / RESULTS)
     if results is None or "diagnosis" not in results:  # which older versions did not write
         return None
     try:
@@ -178,7 +222,7 @@ def _check_images(
 
     Sets that come decoded are known, and their owners' business. ``findings`` has what reading the rows gave.
     """
-    before = _read(out / CHECK)
+    before = read_json(out / CHECK)
     if before is not None and before.get("fingerprint") == samples.fingerprint:
         return before
     if samples.table.images is None:
@@ -191,78 +235,3 @@ def _write_listing(path: Path, samples: Samples) -> None:
     """Write which sample went where, for who wants to see that no patient is on two sides."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([inert(cell) for cell in row] for row in samples.listing())
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Read one of the run's JSON files, or give None if it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _check_folder(study: Study, out: Path) -> None:
-    """Refuse a folder that holds something else, or a run of another study."""
-    file = out / "study.json"
-    if out.is_file():
-        raise UserError(str(out), "a file", "a folder for the run, or no such path", "Give another --out.")
-    try:
-        text = file.read_text("utf-8") if file.exists() else None
-        holds_others = text is None and out.exists() and any(out.iterdir())
-    except OSError as error:
-        expected = "a folder for the run, or no such path"
-        raise UserError(str(out), error.strerror or str(error), expected, "Give another --out.") from None
-    if holds_others:
-        raise UserError(str(out), "other files", "an empty folder, a run, or no such path", "Give another --out.")
-    if text is None:
-        return
-    try:
-        before = json.loads(text)
-    except ValueError:
-        before = None
-    if not isinstance(before, dict):
-        raise UserError(str(file), "no study", "the study of this run", "Give another --out.")
-    now = study.model_dump(mode="json")
-    if isinstance(before.get("seeds"), list) and set(before["seeds"]) <= set(now["seeds"]):
-        before["seeds"] = now["seeds"]  # more of the same
-    for content in (before, now):  # what decides how fast results come, not which
-        content.pop("workers", None)
-        if isinstance(content.get("data"), dict):
-            content["data"].pop("store_limit", None)
-    # As text: the order of classes and subclasses is part of the study.
-    if json.dumps(before) != json.dumps(now):
-        then, present = _flat(before), _flat(now)
-        changed = sorted(key for key in then | present if then.get(key, ...) != present.get(key, ...))
-        shown = "; ".join(f"{key}: {then.get(key, 'none')} before, {present.get(key, 'none')} now" for key in changed)
-        remedy = "Give another --out, or restore these keys."
-        found = f"a run of another study ({shown or 'the order of its hierarchy'})"
-        raise UserError(str(out), found, "the same study", remedy)
-
-
-def _check_same_data(samples: Samples, out: Path) -> None:
-    """Refuse a folder whose run was made from other images, labels or splits."""
-    try:
-        before = json.loads((out / "data.json").read_text("utf-8"))["fingerprint"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, TypeError, KeyError):
-        before = "unreadable"
-    if before != samples.fingerprint:
-        found = f"a run made from other data (fingerprint {before} before, {samples.fingerprint} now)"
-        raise UserError(str(out), found, "the same images, labels and splits", "Give another --out.")
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested keys to dotted ones.
-
-    >>> _flat({"a": {"b": 1}, "c": [2]})
-    {'a.b': 1, 'c': [2]}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

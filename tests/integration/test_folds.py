@@ -7,7 +7,9 @@ import pytest
 
 from subclass_kd import store
 from subclass_kd.comparison import compare
-from subclass_kd.data.samples import load_samples
+from subclass_kd.data.check import check_study
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.samples import load_rows, load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.results import class_log_probs
 from subclass_kd.study import Silent, run_study
@@ -80,13 +82,37 @@ def test_the_comparison_is_that_of_the_pooled_predictions(run):
         assert found[key] == pytest.approx(row[key], abs=1e-12)
 
 
-def test_label_bits_are_the_mean_over_folds(run):
+def test_label_bits_are_those_of_all_test_images_and_the_mean_over_training_folds(run):
     _, out, results = run
     each = [json.loads((out / f"fold-{fold}/results.json").read_text())["label_bits"] for fold in range(3)]
-    for split in ("train", "test"):
-        by_hand = np.mean([bits[split]["mutual_information"] for bits in each])
-        assert results["label_bits"][split]["mutual_information"] == pytest.approx(by_hand, abs=1e-12)
-    assert results["label_bits"]["test"]["images"] == 6500
+    by_hand = np.mean([bits["train"]["mutual_information"] for bits in each])
+    assert results["label_bits"]["train"]["mutual_information"] == pytest.approx(by_hand, abs=1e-12)
+    # Accuracy is a share of images, so that of all is the mean of the folds' weighted by their images.
+    images = [bits["test"]["images"] for bits in each]
+    accuracy = np.average([bits["test"]["accuracy"] for bits in each], weights=images)
+    assert results["label_bits"]["test"]["accuracy"] == pytest.approx(accuracy, abs=1e-3)
+    assert results["label_bits"]["test"]["images"] == sum(images) == 6500
+
+
+def test_auroc_is_the_mean_over_folds(run):
+    _, out, results = run
+    each = [json.loads((out / f"fold-{fold}/results.json").read_text())["arms"]["kd"]["auroc"] for fold in range(3)]
+    by_hand = np.mean([fold["per_seed"] for fold in each], axis=0)
+    assert results["arms"]["kd"]["auroc"]["per_seed"] == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_an_interrupt_in_the_first_fold_loses_nothing(tmp_path):
+    class Stopping(Telling):
+        def event(self, job, event, content):
+            if job.kind == "students" and event == "finished":
+                raise KeyboardInterrupt
+
+    small = {"arms": ["scratch"], "seeds": 1, "workers": 1, "data": {"train_images": 60, "folds": 2}}
+    study, out, again = make_study(SMALL | small), tmp_path / "run", Telling()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, out, Stopping())
+    run_study(study, out, again)
+    assert again.jobs == [2, 3]  # a prediction and the results; then a student as well
 
 
 def test_a_fold_of_it_is_the_run_of_that_fold_alone(run, tmp_path):
@@ -128,3 +154,27 @@ def test_a_fold_without_a_class_is_refused_before_the_first_trains(tmp_path):
     with pytest.raises(UserError, match='no test image of class "b"'):
         run_study(study, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_copy_in_two_folds_is_refused_before_the_first_trains(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        folder = tmp_path / "images" / ("b" if number % 2 else "a")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(folder / f"{number:02}.png")
+    study = make_study({"data": {"kind": "folder", "root": str(tmp_path / "images"), "folds": 5}})
+    fold_of = np.empty(40, int)
+    for fold in range(5):
+        rows = load_rows(make_study({"data": study.data.model_dump() | {"fold": fold}}), Findings())
+        fold_of[rows.test] = fold
+        names = rows.table.names
+    first, second = (next(row for row in range(40) if fold_of[row] == fold) for fold in (3, 4))
+    copied = Image.open(tmp_path / "images" / names[first])
+    copied.save(tmp_path / "images" / names[second])
+    with pytest.raises(UserError, match="a test image that training has"):
+        run_study(study, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    report = check_study(study)
+    assert report["errors"] >= 1

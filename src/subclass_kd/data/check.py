@@ -45,8 +45,26 @@ def check_study(study: Study, on_progress: Callable[[int, int], None] | None = N
         if not any((kept.where, kept.found) == (error.where, error.found) for kept in findings.kept):
             findings.add(error, "study")
     else:
-        data = check_samples(rows, study, findings, on_progress)
+        found = scan(rows.table, study.data, on_progress)
+        data = _check_scanned(rows, found, study, findings)
+        if study.data.folds is not None and study.data.fold is None:
+            _check_other_folds(study, found, findings)
     return findings.as_dict() | {"data": data}
+
+
+def _check_other_folds(study: Study, found: Scan, findings: Findings) -> None:
+    """Note the errors of the folds after the first, each once: warnings are about the same images."""
+    for fold in range(1, study.data.folds or 0):
+        each = study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})})
+        own = Findings()
+        try:
+            _check_scanned(resolve_rows(each, own), found, each, own)
+        except UserError as error:
+            own.add(error, "study")
+        known = {(finding.where, finding.found) for finding in findings.kept}
+        for finding in own.kept:
+            if finding.severity == "error" and (finding.where, finding.found) not in known:
+                findings.error(finding.kind, finding.where, finding.found, finding.expected, finding.remedy)
 
 
 def check_samples(
@@ -60,8 +78,13 @@ def check_samples(
 
     ``looks``, of all images, spare decoding them again.
     """
+    return _check_scanned(
+        rows, Scan(list(looks)) if looks else scan(rows.table, study.data, on_progress), study, findings
+    )
+
+
+def _check_scanned(rows: Rows, found: Scan, study: Study, findings: Findings) -> dict[str, Any]:
     check_rows(rows, findings)
-    found = Scan(list(looks)) if looks else scan(rows.table, study.data, on_progress)
     check_pixels(rows, found, study.data, findings)
     _check_augment(found, study, findings)
     return summary(rows, found)
