@@ -15,12 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from subclass_kd.arithmetic import from_dict
+from subclass_kd.comparison import HEADLINES
 from subclass_kd.diagnosis import first_verdict
 from subclass_kd.display_tables import make_table, show_diagnosis, show_power, show_votes
 from subclass_kd.plan import Job
 
-# The questions of a study, most wanted first: the first pair that it compared heads the screen.
-HEADLINES = (("skd", "kd"), ("skd", "scratch"), ("kd", "scratch"))
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 ACTIVITIES = {
     "teachers": "teacher",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subclass_kd.display import HEADLINES
+from subclass_kd.comparison import HEADLINES
 from subclass_kd.errors import UserError
 from subclass_kd.store import notes
 
