@@ -449,3 +449,31 @@ def test_a_label_out_of_range_is_never_silently_left_out(hard_target, wrong):
         losses.subclass_distillation(
             student, teacher, labels, HIERARCHY, temperature=1.0, alpha=0.5, hard_target=hard_target
         )
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 2**31), scale=st.sampled_from([0.1, 3.0, 30.0]), alpha=st.sampled_from([0.0, 0.3, 0.9, 1.0]))
+def test_one_cross_entropy_of_mixed_targets_is_the_distillation_loss_but_for_the_teachers_entropy(seed, scale, alpha):
+    student, teacher, labels = batch(scale=scale, seed=seed)
+    probs, excess = losses.mixed_targets(teacher, labels, alpha)
+    by_hand = alpha * np.exp(numpy_log_softmax(teacher.numpy())) + (1 - alpha) * np.eye(6)[labels.numpy()]
+    np.testing.assert_allclose(probs.numpy(), by_hand, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(excess.numpy(), alpha * entropy(teacher.softmax(-1).numpy(), axis=-1), atol=1e-12)
+
+    one, two = (student.clone().requires_grad_() for _ in range(2))
+    mixed = F.cross_entropy(one, probs, reduction="none")
+    whole = losses.subclass_distillation(two, teacher, labels, HIERARCHY, temperature=1.0, alpha=alpha).total
+    torch.testing.assert_close(mixed - excess, whole, rtol=1e-10, atol=1e-10)
+    mixed.sum().backward()
+    whole.sum().backward()
+    torch.testing.assert_close(one.grad, two.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_mixed_targets_refuse_a_wrong_weight_and_wrong_labels():
+    logits = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=re.escape("found alpha 1.5, but it weights the soft term")):
+        losses.mixed_targets(logits, torch.tensor([0, 1]), 1.5)
+    with pytest.raises(ValueError, match=re.escape("found labels of shape (3,) with logits of (2, 3)")):
+        losses.mixed_targets(logits, torch.tensor([0, 1, 2]), 0.5)
+    with pytest.raises(ValueError, match="integers were expected"):
+        losses.mixed_targets(logits, torch.tensor([0.0, 1.0]), 0.5)

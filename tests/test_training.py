@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,19 @@ def test_one_hot_targets_alone_at_temperature_one_are_cross_entropy(pixels):
     alone, _ = fit(Recording(), Lesson(HIERARCHY, LABELS), pixels)
     torch.testing.assert_close(taught["head.weight"], alone["head.weight"], rtol=1e-4, atol=1e-6)
     assert history[0].soft == pytest.approx(history[0].hard, rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_stored_targets_mixed_with_the_labels_teach_what_the_two_losses_teach(pixels, alpha):
+    """A teacher asked online is not mixed; one that says the same of every view must train the same student."""
+    says = torch.randn(4, generator=torch.Generator().manual_seed(5))
+    online = Lesson(HIERARCHY, LABELS, lambda images: says.expand(len(images), -1), alpha=alpha)
+    stored = replace(online, targets=says.expand(2, 30, 4))
+    (mixed, one), (both, two) = (fit(Recording(), lesson, pixels) for lesson in (stored, online))
+    torch.testing.assert_close(mixed["head.weight"], both["head.weight"], rtol=1e-4, atol=1e-6)
+    for key in ("loss", "hard", "soft", "validation_log_loss"):
+        pairs = zip(one, two, strict=True)
+        assert all(getattr(a, key) == pytest.approx(getattr(b, key), rel=1e-4, abs=1e-6) for a, b in pairs), key
 
 
 def test_a_lesson_with_the_identity_hierarchy_is_the_same_for_either_hard_target(pixels):

@@ -32,6 +32,13 @@ class SoftParts(NamedTuple):
     within_class: Tensor
 
 
+class MixedTargets(NamedTuple):
+    """Targets (N, K) of one cross-entropy, and how much it exceeds the distillation loss, (N,) in nats."""
+
+    probs: Tensor
+    excess: Tensor
+
+
 def distillation(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     r"""Divergence of the student's softened prediction from the teacher's, per sample.
 
@@ -196,10 +203,7 @@ def subclass_distillation(
     DistillationLoss(total=tensor([0.6931]), hard=tensor([1.3863]), soft=tensor([0.]))
     """
     hierarchy.check_logits(student_logits)
-    if not 0 <= alpha <= 1:
-        raise ValueError(
-            f"found alpha {alpha}, but it weights the soft term and must be from 0 to 1. Choose such a weight."
-        )
+    _check_alpha(alpha)
     if not 0 <= within_class < math.inf:
         raise ValueError(
             f"found within_class {within_class}, but a finite weight of at least 0 was expected. Choose 0 to 10, say."
@@ -222,6 +226,49 @@ def subclass_distillation(
             f'found hard_target {hard_target!r}, but "subclass" or "class" was expected. Choose one of the two.'
         )
     return DistillationLoss(alpha * soft + (1 - alpha) * hard, hard, soft)
+
+
+def mixed_targets(teacher_logits: Tensor, subclass_labels: Tensor, alpha: float) -> MixedTargets:
+    r"""The teacher's prediction and the label as one target, whose cross-entropy is subclass distillation at T = 1.
+
+    .. math:: q = \alpha \, p^t + (1 - \alpha) \, e_y, \quad
+        -\sum_k q_k \log p^s_k = \alpha \, \mathrm{KL}(p^t \| p^s) + (1 - \alpha) \, \mathrm{CE}(y, z^s)
+        + \alpha \, \mathrm{H}(p^t)
+
+    with :math:`e_y` the one-hot label. The last term, the excess, is a constant of the teacher, so the gradient is that
+    of ``subclass_distillation`` with a temperature of 1 and the "subclass" as hard target, for about half of the work
+    (linearity of cross-entropy in its target; Hinton, Vinyals, Dean 2015, section 2,
+    https://arxiv.org/abs/1503.02531).
+
+    Args:
+        teacher_logits: (N, K), finite; no gradient flows into it.
+        subclass_labels: (N,), integers from 0 to K-1.
+        alpha: weight of the teacher, 0 to 1.
+
+    Returns:
+        Named tuple of ``probs`` (N, K), rows that add up to 1, and ``excess`` (N,) in nats, >= 0.
+
+    Raises:
+        ValueError: alpha out of range, or labels not (N,) or not integers.
+
+    >>> import torch
+    >>> mixed_targets(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([1]), alpha=0.5)
+    MixedTargets(probs=tensor([[0.2500, 0.7500]]), excess=tensor([0.3466]))
+    """
+    _check_alpha(alpha)
+    log_probs = centred(teacher_logits.detach()).log_softmax(-1)  # (N, K)
+    _check_labels(log_probs, subclass_labels)
+    probs = log_probs.exp()
+    excess = -alpha * (probs * log_probs).sum(-1)  # (N,)
+    rest = probs.new_full((*probs.shape[:-1], 1), 1 - alpha)  # (N, 1)
+    return MixedTargets((alpha * probs).scatter_add_(-1, as_labels(subclass_labels).unsqueeze(-1), rest), excess)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 <= alpha <= 1:
+        raise ValueError(
+            f"found alpha {alpha}, but it weights the soft term and must be from 0 to 1. Choose such a weight."
+        )
 
 
 def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -258,9 +305,13 @@ def _softened(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
 def _cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy (N,) of labels (N,); unlike torch's, it knows no label that is silently left out (-100)."""
+    _check_labels(log_probs, labels)
+    return -log_probs.gather(-1, as_labels(labels).unsqueeze(-1)).squeeze(-1)
+
+
+def _check_labels(log_probs: Tensor, labels: Tensor) -> None:
     if labels.shape != log_probs.shape[:-1]:
         raise ValueError(
             f"found labels of shape {tuple(labels.shape)} with logits of {tuple(log_probs.shape)}, "
             f"but {tuple(log_probs.shape[:-1])} was expected. Give one label a sample."
         )
-    return -log_probs.gather(-1, as_labels(labels).unsqueeze(-1)).squeeze(-1)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from subclass_kd import curriculum, losses
+from subclass_kd import curriculum
 from subclass_kd.augment import Views
 from subclass_kd.config import Network
+from subclass_kd.criterion import Criterion
 from subclass_kd.data.rows import Images
 from subclass_kd.ensemble import Ensemble
 from subclass_kd.epoch import Epoch
@@ -146,8 +147,7 @@ def train_together(
 
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
     feed, validation = (Feed(pixels.images, rows, fabric) for rows in (pixels.train, pixels.validation))
-    labels = [fabric.to_device(lesson.labels[pixels.train]) for lesson in lessons]  # (n,) each
-    answers = [_teacher(lesson, fabric) for lesson in lessons]
+    criteria = [Criterion(lesson, pixels.train, fabric) for lesson in lessons]
     given = lessons[0].weights
     weights = None if given is None else fabric.to_device(given[pixels.train])  # (n,)
     histories: list[list[Epoch]] = [[] for _ in models]
@@ -159,20 +159,20 @@ def train_together(
         view = number if views.count is None else number % views.count
         draws = views.draws(pixels.train, view)
         draws = None if draws is None else fabric.to_device(draws)  # (n, D)
+        for criterion in criteria:
+            criterion.begin(view)
         order = _order(lessons[0], pixels.train, seed * 1_000_003 + number, number, network.epochs)  # (n,)
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
         batches = order.tensor_split(steps)
+        seen_rows = fabric.to_device(order)  # (n,)
         # Read once an epoch, and kept in one piece: small ones between what each step takes and gives back would let
         # memory grow with the steps.
-        parts = torch.empty(3 * len(lessons), len(order), device=fabric.device)  # of the losses
+        parts = torch.empty(2 * len(lessons), len(order), device=fabric.device)  # total and hard of each network
         done = 0
-        for batch, images in zip(fabric.to_device(order).tensor_split(steps), feed.batches(batches), strict=True):
+        for batch, images in zip(seen_rows.tensor_split(steps), feed.batches(batches), strict=True):
             seen = as_input(images if draws is None else views.render(images, draws[batch]), layout)
             logits = forward(seen)  # (M, B, K), or (B, K) of one
-            found = [
-                _loss(own, label[batch], answer(view, batch, seen), lesson)
-                for own, label, answer, lesson in zip(_by_model(logits), labels, answers, lessons, strict=True)
-            ]
+            found = [ask(own, batch, seen) for ask, own in zip(criteria, _by_model(logits), strict=True)]
             # Each network's gradient is that of its own mean.
             means = [(loss.total if weights is None else loss.total * weights[batch]).mean() for loss in found]
             fabric.backward(sum(means[1:], means[0]))
@@ -181,12 +181,13 @@ def train_together(
             schedule.step()
             parts[:, done : done + len(batch)] = torch.stack([part.detach() for loss in found for part in loss])
             done += len(batch)
-        means_of = parts.mean(1).view(-1, 3).tolist()  # (M, 3)
+        means_of = parts.double().mean(1).view(-1, 2).tolist()  # (M, 2)
         predicted = _by_model(predict(learner, validation, fabric, layout=layout))  # (n, K) each
         seconds = time.perf_counter() - started
         for member, (lesson, history) in enumerate(zip(lessons, histories, strict=True)):
             log_loss, f1 = _judge(predicted[member], lesson, pixels)
-            total, hard, soft = means_of[member]
+            total, hard = means_of[member]
+            total, hard, soft = criteria[member].means(total, hard, seen_rows)
             _check_finite(total + log_loss, network, number + 1)
             history.append(Epoch(number + 1, total, hard, soft, log_loss, f1, seconds))
             if best_epoch(history, lesson) is history[-1]:
@@ -208,15 +209,6 @@ def _check_finite(loss: float, network: Network, epoch: int) -> None:
         raise UserError(where, found, "a rate at which training converges", "Lower it.")
 
 
-def _teacher(lesson: Lesson, fabric: Fabric) -> Callable[[int, Tensor, Tensor], Tensor | None]:
-    """Give what says a teacher's logits (B, K) to (view, batch, images): from memory or computed, or None."""
-    if isinstance(lesson.targets, Tensor):
-        stored = fabric.to_device(lesson.targets)  # (V, n, K)
-        return lambda view, batch, images: stored[view, batch]
-    teacher = lesson.targets
-    return lambda view, batch, images: None if teacher is None else teacher(images)
-
-
 def _order(lesson: Lesson, train: Tensor, seed: int, number: int, epochs: int) -> Tensor:
     """Give the order (n,) in which epoch ``number`` sees the training images; a curriculum repeats the easy ones."""
     if lesson.stage is None:
@@ -233,23 +225,6 @@ def best_epoch(history: list[Epoch], lesson: Lesson) -> Epoch:
 def _merit(epoch: Epoch, lesson: Lesson) -> tuple[float, float]:
     by_loss = -epoch.validation_log_loss
     return (by_loss, epoch.validation_f1) if lesson.select_by == "log_loss" else (epoch.validation_f1, by_loss)
-
-
-def _loss(logits: Tensor, labels: Tensor, targets: Tensor | None, lesson: Lesson) -> losses.DistillationLoss:
-    """Give the parts of the loss for logits and targets (B, K), labels (B,); without targets the hard part is all."""
-    if targets is None:
-        hard = F.cross_entropy(logits.float(), labels, reduction="none")
-        return losses.DistillationLoss(total=hard, hard=hard, soft=torch.zeros_like(hard))
-    return losses.subclass_distillation(
-        logits,
-        targets,
-        labels,
-        lesson.hierarchy,
-        temperature=lesson.temperature,
-        alpha=lesson.alpha,
-        hard_target=lesson.hard_target,
-        within_class=lesson.within_class,
-    )
 
 
 def _judge(logits: Tensor, lesson: Lesson, pixels: Pixels) -> tuple[float, float]:
