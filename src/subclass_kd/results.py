@@ -74,7 +74,7 @@ def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str,
     results: dict[str, Any] = {
         "schema": 1,
         "study": study.model_dump(mode="json", exclude={"workers": True, "data": {"store_limit"}}),
-        "environment": _environment(study, choices),
+        "environment": _environment(study, choices) | {"trained_with": _trained_with(pooled)},
         "data": describe([part.samples for part in parts]),
         "teachers": teachers,
         "label_bits": _label_bits(pooled) if "subclass" in teachers else None,
@@ -244,6 +244,14 @@ def _label_bits(pooled: _Pool) -> dict[str, Any]:
         }
         for split, by_seed in estimates.items()
     }
+
+
+def _trained_with(pooled: _Pool) -> list[str]:
+    """List the versions that the networks were trained with: more than one where seeds were added later."""
+    arms = list(pooled.study.arms)
+    trainings = [one for arm in arms for one in pooled.trainings("students", arm)]
+    trainings += [one for teacher in teachers_of(arms) for one in pooled.trainings("teachers", teacher)]
+    return sorted({note["software"] for members in trainings for note in members if "software" in note})
 
 
 def _environment(study: Study, choices: Choices) -> dict[str, Any]:

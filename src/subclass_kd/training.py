@@ -213,7 +213,9 @@ def _order(lesson: Lesson, train: Tensor, seed: int, number: int, epochs: int) -
     """Give the order (n,) in which epoch ``number`` sees the training images; a curriculum repeats the easy ones."""
     if lesson.stage is None:
         return torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    admitted = curriculum.admitted(lesson.stage[train.numpy()], number, epochs)
+    stage = lesson.stage[train.numpy()]
+    # A member of a cross-fitted teacher may have no image of the first stage: it begins with the first that it has.
+    admitted = curriculum.admitted(stage - stage.min(), number, epochs)
     return torch.from_numpy(curriculum.order(admitted, seed))
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+import subclass_kd
 from subclass_kd import answers, store, training
 from subclass_kd.arithmetic import Choices
 from subclass_kd.arms import ARMS
@@ -135,6 +136,7 @@ def _train(
             "best": asdict(training.best_epoch(history, lesson)),
             "history": [asdict(epoch) for epoch in history],
             "train_seconds": seconds,
+            "software": f"torch {torch.__version__}, subclass-kd {subclass_kd.__version__}",
         }
         store.save(bench.out / job.path, weights, job.recipe, notes)
 

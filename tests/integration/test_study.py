@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
-from subclass_kd import store
+from subclass_kd import __version__, store
 from subclass_kd.arithmetic import from_dict
 from subclass_kd.arms import ARMS
 from subclass_kd.bench import Bench
@@ -175,6 +176,7 @@ def test_results_have_every_key_of_schema_1(finished):
         "schema", "study", "environment", "data", "teachers", "label_bits", "arms", "comparisons", "power", "diagnosis",
     ]  # fmt: skip
     assert results["schema"] == 1
+    assert results["environment"]["trained_with"] == [f"torch {torch.__version__}, subclass-kd {__version__}"]
     assert list(results["arms"]) == [name for name in ARMS if name != "soft-votes"]
     assert list(results["teachers"]) == ["class", "subclass", "subclass-shuffled"]
     metrics = {
