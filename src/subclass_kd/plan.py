@@ -95,7 +95,7 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
 
     Predictions on the test split need every network to be trained: the test is touched once, at the end.
     """
-    teachers = teachers_of(list(study.arms))
+    teachers = teachers_of(study.arms)
     common = [store.FORMAT, data_fingerprint, study.precision, study.device, study.augment.model_dump()]
     common.append(study.curriculum.model_dump())
     teaching = [common, study.teacher.model_dump(), model_version(study.teacher), study.distillation.views]

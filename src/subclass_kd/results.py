@@ -65,7 +65,7 @@ def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str,
     arms = {name: _network(pooled, "students", name) for name in study.arms}
     teachers = {
         name: _network(pooled, "teachers", name) | {"targets": _targets(pooled, name)}
-        for name in teachers_of(list(study.arms))
+        for name in teachers_of(study.arms)
     }
     decisions: dict[str, NDArray[np.int64]] = {
         name: np.stack([pooled.class_log_probs("students", name, seed).argmax(-1) for seed in study.seeds])
@@ -248,9 +248,8 @@ def _label_bits(pooled: _Pool) -> dict[str, Any]:
 
 def _trained_with(pooled: _Pool) -> list[str]:
     """List the versions that the networks were trained with: more than one where seeds were added later."""
-    arms = list(pooled.study.arms)
-    trainings = [one for arm in arms for one in pooled.trainings("students", arm)]
-    trainings += [one for teacher in teachers_of(arms) for one in pooled.trainings("teachers", teacher)]
+    trainings = [one for arm in pooled.study.arms for one in pooled.trainings("students", arm)]
+    trainings += [one for teacher in teachers_of(pooled.study.arms) for one in pooled.trainings("teachers", teacher)]
     return sorted({note["software"] for members in trainings for note in members if "software" in note})
 
 
