@@ -229,8 +229,8 @@ def _label_bits(pooled: _Pool) -> dict[str, Any]:
         of_parts = []
         for part in pooled.parts:
             # View 0 is the image itself: the targets hold the teacher's answer to it.
-            logits = store.load(part.out / f"targets/subclass-seed{seed}.safetensors")["logits"][0]
             labels = torch.from_numpy(part.samples.subclass_labels[part.samples.train])
+            logits = store.load(part.out / f"targets/subclass-seed{seed}.safetensors")["logits"][0, : len(labels)]
             of_parts.append(label_bits(logits.double().log_softmax(-1), labels, hierarchy))
         estimates["train"].append(
             {name: statistics.mean(getattr(bits, name) for bits in of_parts) for name in LabelBits._fields}

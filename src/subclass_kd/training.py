@@ -66,12 +66,19 @@ class Pixels:
         images: (N, C, H, W) uint8.
         train, validation: row numbers, (n,) int64.
         positive: number of the class that F1 speaks of.
+        unlabelled: (u,) row numbers of images of which only a teacher speaks, or None.
     """
 
     images: Images
     train: Tensor
     validation: Tensor
     positive: int
+    unlabelled: Tensor | None = None
+
+    @property
+    def rows(self) -> Tensor:
+        """Row numbers of all images to learn from, (n + u,), those with a label first."""
+        return self.train if self.unlabelled is None else torch.cat([self.train, self.unlabelled])
 
 
 def train(
@@ -137,8 +144,7 @@ def train_together(
     model = models[0].to(memory_format=layout) if len(models) == 1 else Ensemble(models)
     decay = network.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
-    count = len(pixels.train)
-    steps = math.ceil(count / network.batch_size)
+    rows, steps = pixels.rows, math.ceil(len(pixels.train) / network.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(network.epochs * steps))
     learner, learning = fabric.setup(model, optimizer)
     if network.compile:
@@ -146,10 +152,10 @@ def train_together(
     forward = torch.compile(learner, dynamic=False) if network.compile else learner
 
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
-    feed, validation = (Feed(pixels.images, rows, fabric) for rows in (pixels.train, pixels.validation))
-    criteria = [Criterion(lesson, pixels.train, fabric) for lesson in lessons]
+    feed, validation = (Feed(pixels.images, own, fabric) for own in (rows, pixels.validation))
+    criteria = [Criterion(lesson, rows, len(pixels.train), fabric) for lesson in lessons]
     given = lessons[0].weights
-    weights = None if given is None else fabric.to_device(given[pixels.train])  # (n,)
+    weights = None if given is None else fabric.to_device(given[rows])  # (n + u,)
     histories: list[list[Epoch]] = [[] for _ in models]
     kept: list[dict[str, Tensor]] = [{} for _ in models]
     torch.manual_seed(seed)  # dropout
@@ -157,11 +163,11 @@ def train_together(
         started = time.perf_counter()
         learner.train()
         view = number if views.count is None else number % views.count
-        draws = views.draws(pixels.train, view)
-        draws = None if draws is None else fabric.to_device(draws)  # (n, D)
+        draws = views.draws(rows, view)
+        draws = None if draws is None else fabric.to_device(draws)  # (n + u, D)
         for criterion in criteria:
             criterion.begin(view)
-        order = _order(lessons[0], pixels.train, seed * 1_000_003 + number, number, network.epochs)  # (n,)
+        order = _order(lessons[0], pixels, seed * 1_000_003, number, network.epochs)  # (n,)
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
         batches = order.tensor_split(steps)
         seen_rows = fabric.to_device(order)  # (n,)
@@ -181,13 +187,11 @@ def train_together(
             schedule.step()
             parts[:, done : done + len(batch)] = torch.stack([part.detach() for loss in found for part in loss])
             done += len(batch)
-        means_of = parts.double().mean(1).view(-1, 2).tolist()  # (M, 2)
         predicted = _by_model(predict(learner, validation, fabric, layout=layout))  # (n, K) each
         seconds = time.perf_counter() - started
         for member, (lesson, history) in enumerate(zip(lessons, histories, strict=True)):
             log_loss, f1 = _judge(predicted[member], lesson, pixels)
-            total, hard = means_of[member]
-            total, hard, soft = criteria[member].means(total, hard, seen_rows)
+            total, hard, soft = criteria[member].means(parts[2 * member], parts[2 * member + 1], seen_rows)
             _check_finite(total + log_loss, network, number + 1)
             history.append(Epoch(number + 1, total, hard, soft, log_loss, f1, seconds))
             if best_epoch(history, lesson) is history[-1]:
@@ -209,14 +213,22 @@ def _check_finite(loss: float, network: Network, epoch: int) -> None:
         raise UserError(where, found, "a rate at which training converges", "Lower it.")
 
 
-def _order(lesson: Lesson, train: Tensor, seed: int, number: int, epochs: int) -> Tensor:
-    """Give the order (n,) in which epoch ``number`` sees the training images; a curriculum repeats the easy ones."""
-    if lesson.stage is None:
-        return torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    stage = lesson.stage[train.numpy()]
-    # A member of a cross-fitted teacher may have no image of the first stage: it begins with the first that it has.
-    admitted = curriculum.admitted(stage - stage.min(), number, epochs)
-    return torch.from_numpy(curriculum.order(admitted, seed))
+def _order(lesson: Lesson, pixels: Pixels, seed: int, number: int, epochs: int) -> Tensor:
+    """Give the order (n,) in which epoch ``number`` sees images; a curriculum repeats the easy ones.
+
+    Images without labels make no epoch longer: all are seen in one order, which goes on from epoch to epoch.
+    """
+    count, total = len(pixels.train), len(pixels.rows)
+    if lesson.stage is not None:
+        stage = lesson.stage[pixels.train.numpy()]
+        # A member of a cross-fitted teacher may have no image of the first stage: it begins with the first that it has.
+        admitted = curriculum.admitted(stage - stage.min(), number, epochs)
+        return torch.from_numpy(curriculum.order(admitted, seed + number))
+    first, last = number * count // total, ((number + 1) * count - 1) // total  # rounds through all images
+    rounds = [
+        torch.randperm(total, generator=torch.Generator().manual_seed(seed + each)) for each in range(first, last + 1)
+    ]
+    return torch.cat(rounds)[number * count - first * total :][:count]
 
 
 def best_epoch(history: list[Epoch], lesson: Lesson) -> Epoch:

@@ -122,7 +122,7 @@ def _train(
     trained = training.train_together(
         models,
         lessons,
-        bench.pixels_of(member) if role == "teacher" else bench.pixels,
+        bench.pixels_of(member) if role == "teacher" else bench.taught if jobs[0].needs else bench.pixels,
         bench.views,
         network,
         make_fabric(bench.study, chosen.precision),

@@ -33,6 +33,7 @@ class Rows:
         groups: (N,) int64, the patient or slide of each row; None where each image stands for itself.
         stage: (N,) int64, the stage of a curriculum in which a training image enters; None without one.
         ties: how many rows a tied vote dropped.
+        unlabelled: (u,) int64, the training images whose labels nothing may use; None where there are none.
     """
 
     table: SampleTable
@@ -45,6 +46,7 @@ class Rows:
     groups: NDArray[np.int64] | None = None
     stage: NDArray[np.int64] | None = None
     ties: int = 0
+    unlabelled: NDArray[np.int64] | None = None
 
     @cached_property
     def class_labels(self) -> NDArray[np.int64]:
@@ -73,6 +75,7 @@ class Rows:
             "subclasses": subclasses,
             "groups": None if self.groups is None else {s: len(set(self.groups[getattr(self, s)])) for s in SPLITS},
             "votes": self._describe_votes(),
+            "unlabelled": 0 if self.unlabelled is None else len(self.unlabelled),
         }
 
     def _describe_votes(self) -> dict[str, Any] | None:
@@ -91,6 +94,8 @@ class Rows:
         split_of = np.full(len(table), "unused", dtype="<U10")
         for split in SPLITS:
             split_of[getattr(self, split)] = split
+        if self.unlabelled is not None:
+            split_of[self.unlabelled] = "unlabelled"
         columns: dict[str, list[str]] = {
             "sample": table.names,
             "class": [hierarchy.classes[label] for label in self.class_labels],

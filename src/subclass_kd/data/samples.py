@@ -142,10 +142,14 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
         positive=positive,
         groups=_number_groups(table.groups),
         ties=everything - len(table),
+        unlabelled=splits.rest if study.distillation.unlabelled else None,
     )
     _check_enough(rows, findings)
     _check_weights(rows, findings)
     _check_used(study, table.splits, findings)
+    if rows.unlabelled is not None and not len(rows.unlabelled):
+        wanted = "a data.train_images that leaves training images over"
+        findings.error("no unlabelled image", 'key "distillation.unlabelled"', "true, and none left over", wanted)
     try:
         check_cross_fit(study, rows)
     except UserError as error:
