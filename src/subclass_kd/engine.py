@@ -209,11 +209,14 @@ def _work(
 
     from subclass_kd.arithmetic import from_dict
     from subclass_kd.build import check
+    from subclass_kd.checkpoint import stop_at_a_checkpoint
     from subclass_kd.device import keep_freed_memory
     from subclass_kd.work import make
 
     torch.set_num_threads(1)
     keep_freed_memory()
+    stop_at_a_checkpoint()
+    events.cancel_join_thread()  # at the end nobody may be left who reads them
 
     def attempt(group: tuple[Job, ...], action: Callable[[], Any]) -> None:
         try:

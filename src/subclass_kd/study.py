@@ -35,6 +35,9 @@ class Progress(Protocol):
     def fold(self, number: int, folds: int) -> None:
         """Tell which fold, from 0, comes now; not called where one split is all."""
 
+    def damaged(self, paths: Sequence[str]) -> None:
+        """Tell which files of the run are not as they were written, and are made again."""
+
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Tell which jobs are left, how many were done before, and how the networks compute (arithmetic.json)."""
 
@@ -49,6 +52,9 @@ class Silent:
         """Say nothing."""
 
     def fold(self, number: int, folds: int) -> None:
+        """Say nothing."""
+
+    def damaged(self, paths: Sequence[str]) -> None:
         """Say nothing."""
 
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
@@ -174,6 +180,9 @@ def _run_split(
     results = None if missing else _results(out, study, samples.fingerprint)
     if results is not None:
         return results
+    damaged = [job.path for job in missing if store.is_damaged(out / job.path)]
+    if damaged:
+        watching.damaged(damaged)
     missing.append(jobs[-1])  # the results, anew
     checked = _check_images(study, samples, findings, out, watching, looks)
     looks.clear()  # 1 kB an image
@@ -192,8 +201,9 @@ def _run_split(
         watching.begin(missing, len(jobs) - len(missing), workers, arithmetic)
 
     run_jobs(study, samples, out, missing, prepare, watching.event, chosen)
-    for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
-        part.unlink()
+    for pattern in (".*.part", ".*.checkpoint"):  # left by a process that was killed while it wrote, or just after
+        for left in out.rglob(pattern):
+            left.unlink()
     results = read_json(out / RESULTS)
     if results is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")

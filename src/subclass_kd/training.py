@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from subclass_kd import curriculum
 from subclass_kd.augment import Views
+from subclass_kd.checkpoint import Checkpoint, part, restore, state_of
 from subclass_kd.config import Network
 from subclass_kd.criterion import Criterion
 from subclass_kd.data.rows import Images
@@ -81,6 +82,22 @@ class Pixels:
         return self.train if self.unlabelled is None else torch.cat([self.train, self.unlabelled])
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a training is: the epoch that it is in, from 0, how many of its steps are done, and what went before.
+
+    Args:
+        epoch, step: as said.
+        seconds: that the epoch took so far.
+        histories: of each network, the epochs that are over, as plain values.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    histories: list[list[dict[str, Any]]] = field(default_factory=list)
+
+
 def train(
     model: nn.Module,
     lesson: Lesson,
@@ -112,6 +129,7 @@ def train_together(
     seed: int,
     on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
     layout: torch.memory_format = torch.contiguous_format,
+    checkpoint: Checkpoint | None = None,
 ) -> list[tuple[dict[str, Tensor], list[Epoch]]]:
     """Train networks on the same images, and give of each the weights of its best epoch, with the history of all.
 
@@ -133,6 +151,7 @@ def train_together(
         seed: fixes order and dropout.
         on_epoch: called after each epoch with the number of each network.
         layout: in which weights and images lie in memory; changes speed, and the last digits.
+        checkpoint: keeps how far this is, and says where to go on; the result is that of a training without a stop.
 
     Returns:
         Of each network, the weights of the best epoch on the CPU, by name, and what each epoch did.
@@ -145,7 +164,7 @@ def train_together(
     decay = network.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
     rows, steps = pixels.rows, math.ceil(len(pixels.train) / network.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(network.epochs * steps))
+    rate = warmup_cosine(network.epochs * steps)
     learner, learning = fabric.setup(model, optimizer)
     if network.compile:
         torch._dynamo.reset()  # what this process trained before must not decide what is compiled now
@@ -159,8 +178,25 @@ def train_together(
     histories: list[list[Epoch]] = [[] for _ in models]
     kept: list[dict[str, Tensor]] = [{} for _ in models]
     torch.manual_seed(seed)  # dropout
-    for number in range(network.epochs):
-        started = time.perf_counter()
+    device, place = fabric.device, Place()
+    earlier = checkpoint.read() if checkpoint else None
+    if earlier:
+        tensors, place = earlier[0], Place(**earlier[1])
+        restore(tensors, model, optimizer, device)
+        kept = [part(tensors, f"kept.{member}.") for member in range(len(models))]
+        histories = [[Epoch(**epoch) for epoch in history] for history in place.histories]
+        for member, history in enumerate(histories):
+            for epoch in history:
+                on_epoch(member, epoch)
+
+    def keep(checkpoint: Checkpoint, place: Place, parts: Tensor) -> None:
+        best = {f"kept.{member}.{name}": own for member in range(len(models)) for name, own in kept[member].items()}
+        told = [[asdict(epoch) for epoch in history] for history in histories]
+        tensors = state_of(model, optimizer, device) | best | {"parts": parts}
+        checkpoint.write(tensors, asdict(replace(place, histories=told)))
+
+    for number in range(place.epoch, network.epochs):
+        started = time.perf_counter() - place.seconds
         learner.train()
         view = number if views.count is None else number % views.count
         draws = views.draws(rows, view)
@@ -174,8 +210,13 @@ def train_together(
         # Read once an epoch, and kept in one piece: small ones between what each step takes and gives back would let
         # memory grow with the steps.
         parts = torch.empty(2 * len(lessons), len(order), device=fabric.device)  # total and hard of each network
-        done = 0
-        for batch, images in zip(seen_rows.tensor_split(steps), feed.batches(batches), strict=True):
+        done = sum(len(batch) for batch in batches[: place.step])
+        if done:
+            parts[:, :done] = tensors["parts"].to(device)
+        left = zip(seen_rows.tensor_split(steps)[place.step :], feed.batches(batches[place.step :]), strict=True)
+        for step, (batch, images) in enumerate(left, place.step):
+            for group in optimizer.param_groups:
+                group["lr"] = network.learning_rate * rate(number * steps + step)
             seen = as_input(images if draws is None else views.render(images, draws[batch]), layout)
             logits = forward(seen)  # (M, B, K), or (B, K) of one
             found = [ask(own, batch, seen) for ask, own in zip(criteria, _by_model(logits), strict=True)]
@@ -184,9 +225,10 @@ def train_together(
             fabric.backward(sum(means[1:], means[0]))
             learning.step()
             learning.zero_grad(set_to_none=True)
-            schedule.step()
-            parts[:, done : done + len(batch)] = torch.stack([part.detach() for loss in found for part in loss])
+            parts[:, done : done + len(batch)] = torch.stack([own.detach() for loss in found for own in loss])
             done += len(batch)
+            if checkpoint and checkpoint.due and step + 1 < steps:
+                keep(checkpoint, Place(number, step + 1, time.perf_counter() - started), parts[:, :done])
         predicted = _by_model(predict(learner, validation, fabric, layout=layout))  # (n, K) each
         seconds = time.perf_counter() - started
         for member, (lesson, history) in enumerate(zip(lessons, histories, strict=True)):
@@ -198,6 +240,9 @@ def train_together(
                 state = model.member_state(member) if isinstance(model, Ensemble) else model.state_dict()
                 kept[member] = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             on_epoch(member, history[-1])
+        place = Place(number + 1)
+        if checkpoint and checkpoint.due and number + 1 < network.epochs:
+            keep(checkpoint, place, parts[:, :0])
     return list(zip(kept, histories, strict=True))
 
 

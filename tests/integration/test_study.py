@@ -316,6 +316,24 @@ def test_data_that_change_while_workers_run_are_refused(small_idx_folder, write_
         run_study(study, tmp_path / "run", Changing())
 
 
+def test_a_damaged_file_is_named_and_made_again(finished, tmp_path):
+    study, out, first = finished
+    copy, told = tmp_path / "copy", []
+    shutil.copytree(out, copy)
+    name = "students/skd-seed0.safetensors"
+    content = bytearray((copy / name).read_bytes())
+    content[-9] ^= 1
+    (copy / name).write_bytes(content)
+
+    class Telling(Silent):
+        def damaged(self, paths):
+            told.extend(paths)
+
+    assert without_timings(run_study(study, copy, Telling())) == without_timings(first)
+    assert told == [name]
+    assert (copy / name).read_bytes() != bytes(content)
+
+
 def test_results_of_other_data_are_no_results(finished, tmp_path):
     study, out, first = finished
     copy = tmp_path / "copy"
