@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from subclass_kd.data.scan import Look, scan
 from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole, write_json
+from subclass_kd.lock import FolderLock
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
 from subclass_kd.prediction_files import inert
@@ -88,13 +90,17 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     watching = progress or Silent()
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
-    check_folder(study, out)
-    if study.data.folds is not None and study.data.fold is None:
-        return _run_folds(study, out, watching)
-    return _run_split(study, out, watching, read_json(out / ARITHMETIC))
+    with FolderLock(out) as lock:
+        if out.is_dir():
+            with contextlib.suppress(OSError):  # a finished run may lie where nothing can be written
+                lock.take()
+        check_folder(study, out)
+        if study.data.folds is not None and study.data.fold is None:
+            return _run_folds(study, out, watching, lock.take)
+        return _run_split(study, out, watching, read_json(out / ARITHMETIC), begin=lock.take)
 
 
-def _run_folds(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
+def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], None]) -> dict[str, Any]:
     """Run each fold as a study of its own, and judge their predictions together."""
     folds = [
         study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})})
@@ -104,6 +110,7 @@ def _run_folds(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
     looks = _check_folds(folds, folders, watching)
 
     def begin() -> None:  # with the first file of the first fold: from here on it is this study's folder
+        lock()
         write_json(out / "study.json", study.model_dump(mode="json"))
 
     marks = []
