@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import threading
@@ -83,16 +84,38 @@ def read_image(path: Path, channels: int, size: int | None, white: int) -> NDArr
         UserError: there is no such file; it is no image, or damaged; it has more than 100 million pixels, or fewer than
             8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point).
     """
+    with _reading(path) as file:
+        return _decode(file, path, channels, size, white)
+
+
+def decode_image(content: bytes, name: str, channels: int, size: int | None, white: int) -> NDArray[np.uint8]:
+    """Read an image from a file's content as :func:`read_image` does from the file; nothing touches the disk.
+
+    Args:
+        content: of the whole file.
+        name: that the file had: its suffix may tell DICOM, and messages name it.
+        channels, size, white: as there.
+
+    Raises:
+        UserError: as there.
+    """
+    path = Path(name)
+    with _blaming(path), quiet():
+        if not content:
+            raise _empty(path)
+        return _decode(io.BytesIO(content), path, channels, size, white)
+
+
+def _decode(file: BinaryIO, path: Path, channels: int, size: int | None, white: int) -> NDArray[np.uint8]:
     from subclass_kd.data import dicom, pillow
 
-    with _reading(path) as file:
-        if _is_dicom(file, path):
-            dataset = dicom.load(file, path)
-            _checked(dicom.describe(dataset, path), path)
-            return finish(dicom.decode(dataset, path), channels, size)
-        opened = pillow.load(file, path)
-        _checked(pillow.describe(opened, path), path)
-        return finish(pillow.decode(opened, path, white), channels, size)
+    if _is_dicom(file, path):
+        dataset = dicom.load(file, path)
+        _checked(dicom.describe(dataset, path), path)
+        return finish(dicom.decode(dataset, path), channels, size)
+    opened = pillow.load(file, path)
+    _checked(pillow.describe(opened, path), path)
+    return finish(pillow.decode(opened, path, white), channels, size)
 
 
 def finish(image: Image.Image, channels: int, size: int | None) -> NDArray[np.uint8]:
@@ -142,11 +165,17 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, and blame it for whatever goes wrong inside: decoders raise all kinds of errors on damaged files."""
-    try:
+    with _blaming(path):
         _check_file(path)
         with quiet(), path.open("rb") as file:
             yield file
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Blame a file for whatever goes wrong inside: decoders raise all kinds of errors on damaged ones."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:
@@ -168,7 +197,11 @@ def _check_file(path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(path), "no regular file", "an image")
     if status.st_size == 0:
-        raise UserError(str(path), "an empty file (0 bytes)", "an image", "Fetch or save the file again.")
+        raise _empty(path)
+
+
+def _empty(path: Path) -> UserError:
+    return UserError(str(path), "an empty file (0 bytes)", "an image", "Fetch or save the file again.")
 
 
 def _is_dicom(file: BinaryIO, path: Path) -> bool:
