@@ -94,7 +94,9 @@ def decode_image(content: bytes, name: str, channels: int, size: int | None, whi
     Args:
         content: of the whole file.
         name: that the file had: its suffix may tell DICOM, and messages name it.
-        channels, size, white: as there.
+        channels: 1 for grey, 3 for colour.
+        size: height and width to resize to; None leaves them.
+        white: the value of 16-bit grey that becomes 255.
 
     Raises:
         UserError: as there.
