@@ -154,19 +154,28 @@ function show(row, { threshold, positive }, place) {
   const text = (name, value) => { place.querySelector(name).textContent = value; };
   text(".decision", row.decision);
   const sure = model.temperature === null ? "Probability" : "Calibrated confidence";
-  const found = row.classes.find((each) => each.name === positive).probability;
-  text(".confidence", `${sure} ${percent(row.confidence)}.` + (threshold === null ? "" :
-    ` ${positive} is at ${percent(found)}, ${found >= threshold ? "at or above" : "below"} the threshold of ${percent(threshold)}.`));
+  text(".confidence", `${sure} ${percent(row.confidence)}${against(row, threshold, positive)}.`);
   const bars = place.querySelector(".classes");
   for (const { name, probability } of row.classes) {
     bars.append(bar(name, probability, name === row.decision, name === positive ? threshold : null));
   }
   const within = place.querySelector(".subclasses");
-  for (const each of row.subclasses) {
-    within.append(bar(`${each.name} (${each.class})`, each.probability, each.class === row.decision, null));
+  for (const { name } of row.classes) {
+    within.append(element("p", name));
+    for (const each of row.subclasses.filter((one) => one.class === name)) {
+      within.append(bar(each.name, each.probability, name === row.decision, null));
+    }
   }
   place.querySelector("details").hidden = row.subclasses.length === 0;
   place.querySelector(".told").hidden = false;
+}
+
+function against(row, threshold, positive) {
+  if (threshold === null) return "";
+  const found = row.classes.find((each) => each.name === positive).probability;
+  const whose = row.decision === positive ? "" : ` ${positive} has ${percent(found)},`;
+  const side = row.decision === positive ? "at or above" : "below";
+  return `${whose === "" ? "," : ";"}${whose} ${side} the threshold of ${percent(threshold)}`;
 }
 
 function bar(name, probability, chosen, threshold) {
@@ -188,7 +197,11 @@ function picture(file, place) {
   const address = URL.createObjectURL(file);
   pictures.add(address);
   const forget = () => { URL.revokeObjectURL(address); pictures.delete(address); };
-  shown.onload = () => { shown.hidden = false; forget(); };
+  shown.onload = () => {
+    shown.classList.toggle("small", shown.naturalWidth < 100); // its pixels stay sharp
+    shown.hidden = false;
+    forget();
+  };
   shown.onerror = forget; // a kind that browsers do not show, such as TIFF or DICOM
   shown.src = address;
 }
