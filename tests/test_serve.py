@@ -15,11 +15,12 @@ import pytest
 
 from served import BOUNDARY, bomb, everything, multipart, png, serving
 from subclass_kd import cli, extras
+from subclass_kd.data.images import MOST_PIXELS
 from subclass_kd.errors import UserError
 from subclass_kd.serve import guard
 from subclass_kd.serve.access import Access
 from subclass_kd.serve.guard import HEADERS
-from subclass_kd.serve.limits import MIB, Limits
+from subclass_kd.serve.limits import MIB, Limits, size_in_words
 from subclass_kd.serve.server import listen, make_server, read_token
 from synthetic_bundle import write_bundle
 
@@ -171,7 +172,7 @@ def test_a_malformed_body_is_refused_and_the_server_lives(served, kind):
 def test_too_much_is_refused(small):
     check_failure(small.post(("big.png", bytes(20_001))), 413, "at most 20,000 bytes")
     check_failure(small.post(*[("a.png", bytes(19_000))] * 3), 413, "at most 50,000 bytes")
-    check_failure(small.post(*[("a.png", png())] * 4), 413, "more than 3 files")
+    check_failure(small.post(*[("a.png", png())] * 4), 422, "more than 3 files")
     assert small.post(*[("a.png", png())] * 3)[0] == 200
     chunks = (bytes(1000) for _ in range(80))  # of no stated length
     kind = f"multipart/form-data; boundary={BOUNDARY}"
@@ -302,6 +303,22 @@ def test_a_fault_of_ours_is_told_without_what_was_sent(folder, monkeypatch, capl
     assert "jane-doe" not in json.dumps(answer[2]) + caplog.text
     assert "a fault of ours: RuntimeError" in caplog.text
     assert "in _one" in caplog.text
+
+
+def test_the_openapi_document_holds_under_made_up_requests(served, tmp_path):
+    """Schemathesis: no 5xx, every status and body as documented, what violates the document refused."""
+    pytest.importorskip("schemathesis")
+    run = "from schemathesis.cli import schemathesis; schemathesis()"
+    # Left out: that whatever fits the document is accepted. A file of any bytes fits it, and need be no image.
+    options = ["--exclude-checks", "positive_data_acceptance", "--max-examples", "25", "--seed", "1", "--no-color"]
+    address = f"http://127.0.0.1:{served.port}/openapi.json"
+    done = subprocess.run(
+        [sys.executable, "-c", run, "run", address, *options],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "Tested: 4" in done.stdout
+    check_lives(served)
 
 
 NAMES = [
@@ -568,6 +585,25 @@ def test_a_bundle_that_states_nonsense_is_refused(tmp_path):
     (folder / "bundle.json").write_text(json.dumps(stated))
     with pytest.raises(UserError, match="found a bundle that is not whole"):
         make_server(folder, Access(None, True), Limits())
+
+
+def test_the_documented_limits_are_the_limits():
+    page = (Path(__file__).parent.parent / "docs/serve.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| (an? [^|]+|[a-z ]+) \| (\d+[^|]*) \|", page, re.M))
+    limits = Limits()
+    assert table == {
+        "a file": size_in_words(limits.file_bytes),
+        "a request": size_in_words(limits.request_bytes),
+        "files a request": str(limits.files),
+        "pixels an image": f"{MOST_PIXELS // 10**6} million",
+        "all requests together": size_in_words(limits.held_bytes),
+        "requests in work": str(limits.requests),
+        "connections": str(limits.connections),
+        "a request's first lines": f"{limits.head_seconds} s",
+        "a pause in an upload": f"{limits.idle_seconds} s",
+        "an upload": f"{limits.upload_seconds} s",
+        "an answer": f"{limits.answer_seconds} s",
+    }
 
 
 def test_a_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):

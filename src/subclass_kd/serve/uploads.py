@@ -40,9 +40,9 @@ async def read_uploads(
 
     Raises:
         RefusedError: 415 for another kind of body, 400 for one that is not whole, 413 for too much, 408 for too slow,
-            422 for one without files or with what is no file, 503 where all requests together hold too much.
+            422 for no file, too many, or what is none, 503 where all requests together hold too much.
     """
-    if content_length is not None and content_length.isdigit() and int(content_length) > limits.request_bytes:
+    if content_length is not None and content_length.isdecimal() and int(content_length) > limits.request_bytes:
         raise _too_large("the request", int(content_length), limits.request_bytes)
     collector = Collector(content_type, limits)
     received = 0
@@ -144,7 +144,7 @@ class Collector:
         if len(self._uploads) >= self._limits.files:
             found = f"more than {self._limits.files} files"
             reason = UserError("the request", found, f"at most {self._limits.files}", "Send several requests.")
-            raise RefusedError(413, reason)
+            raise RefusedError(422, reason)
         self._name = name[:_LONGEST_NAME]
 
     def _take(self, data: bytes, start: int, end: int) -> None:
