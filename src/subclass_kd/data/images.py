@@ -85,10 +85,12 @@ def read_image(path: Path, channels: int, size: int | None, white: int) -> NDArr
             8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point).
     """
     with _reading(path) as file:
-        return _decode(file, path, channels, size, white)
+        return _decode(file, path, channels, size, white, MOST_PIXELS)
 
 
-def decode_image(content: bytes, name: str, channels: int, size: int | None, white: int) -> NDArray[np.uint8]:
+def decode_image(
+    content: bytes, name: str, channels: int, size: int | None, white: int, most_pixels: int
+) -> NDArray[np.uint8]:
     """Read an image from a file's content as :func:`read_image` does from the file; nothing touches the disk.
 
     Args:
@@ -97,6 +99,7 @@ def decode_image(content: bytes, name: str, channels: int, size: int | None, whi
         channels: 1 for grey, 3 for colour.
         size: height and width to resize to; None leaves them.
         white: the value of 16-bit grey that becomes 255.
+        most_pixels: that the image may have; at most :data:`MOST_PIXELS`.
 
     Raises:
         UserError: as there.
@@ -105,18 +108,20 @@ def decode_image(content: bytes, name: str, channels: int, size: int | None, whi
     with _blaming(path), quiet():
         if not content:
             raise _empty(path)
-        return _decode(io.BytesIO(content), path, channels, size, white)
+        return _decode(io.BytesIO(content), path, channels, size, white, most_pixels)
 
 
-def _decode(file: BinaryIO, path: Path, channels: int, size: int | None, white: int) -> NDArray[np.uint8]:
+def _decode(
+    file: BinaryIO, path: Path, channels: int, size: int | None, white: int, most_pixels: int
+) -> NDArray[np.uint8]:
     from subclass_kd.data import dicom, pillow
 
     if _is_dicom(file, path):
         dataset = dicom.load(file, path)
-        _checked(dicom.describe(dataset, path), path)
+        _checked(dicom.describe(dataset, path), path, most_pixels)
         return finish(dicom.decode(dataset, path), channels, size)
-    opened = pillow.load(file, path)
-    _checked(pillow.describe(opened, path), path)
+    opened = pillow.load(file, path, most_pixels)
+    _checked(pillow.describe(opened, path), path, most_pixels)
     return finish(pillow.decode(opened, path, white), channels, size)
 
 
@@ -212,18 +217,18 @@ def _is_dicom(file: BinaryIO, path: Path) -> bool:
     return marked or path.suffix.lower() in DICOM_EXTENSIONS
 
 
-def _checked(header: Header, path: Path) -> Header:
+def _checked(header: Header, path: Path, most_pixels: int = MOST_PIXELS) -> Header:
     found = f"{header.width} x {header.height}"
-    if header.width * header.height > MOST_PIXELS:
-        raise too_large(found, path)
+    if header.width * header.height > most_pixels:
+        raise too_large(found, path, most_pixels)
     if min(header.width, header.height) < FEWEST_PIXELS:
         raise UserError(str(path), f"{found} pixels", f"at least {FEWEST_PIXELS} x {FEWEST_PIXELS}")
     return header
 
 
-def too_large(found: str, path: Path) -> UserError:
+def too_large(found: str, path: Path, most_pixels: int) -> UserError:
     """Give the refusal of an image that may fill the memory, by its sides or its number of pixels."""
-    return UserError(str(path), f"{found} pixels", f"at most {MOST_PIXELS:,}", "Save the image smaller.")
+    return UserError(str(path), f"{found} pixels", f"at most {most_pixels:,}", "Save the image smaller.")
 
 
 def several(frames: int, path: Path) -> UserError:

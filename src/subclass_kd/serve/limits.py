@@ -11,13 +11,15 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes; docs/serve.md has the same table. Pixels of an image are limited where it is decoded.
+    """What one server takes; docs/serve.md has the same table.
 
     Args:
         file_bytes: of one file.
         request_bytes: of one request, all its files and what stands between them.
         held_bytes: of all requests at a time, so that memory is bounded however many clients there are.
         files: in one request.
+        pixels: of an image. Fewer than where a study's own files are read: 400 kB of PNG may hold 100 million, which
+            take a core seconds and more than a gigabyte.
         requests: that send or wait for an answer at a time.
         connections: at a time, idle ones with them.
         head_seconds: to send a request's first lines.
@@ -30,6 +32,7 @@ class Limits:
     request_bytes: int = 64 * MIB
     held_bytes: int = 256 * MIB
     files: int = 32
+    pixels: int = 25_000_000
     requests: int = 64
     connections: int = 256
     head_seconds: float = 10

@@ -13,7 +13,6 @@ from typing import Any
 from subclass_kd import __version__
 from subclass_kd.bundle import CARD, MODEL, MODEL_INT8, Bundle
 from subclass_kd.cores import count_cores
-from subclass_kd.data.images import MOST_PIXELS
 from subclass_kd.errors import UserError
 from subclass_kd.serve.limits import Limits, RefusedError
 from subclass_kd.serve.schema import (
@@ -84,7 +83,7 @@ class Student:
             raise TimeoutError
         bundle = self.bundle
         try:
-            answer = bundle.answer(bundle.decode(upload.content, upload.name)[None])
+            answer = bundle.answer(bundle.decode(upload.content, upload.name, self.limits.pixels)[None])
         except UserError as error:
             return _row(upload.name, error=Fault.of(error))
         probs, decision = answer.class_probs[0].tolist(), int(answer.decisions[0])
@@ -128,7 +127,7 @@ class Student:
                 file_bytes=self.limits.file_bytes,
                 request_bytes=self.limits.request_bytes,
                 files=self.limits.files,
-                pixels=MOST_PIXELS,
+                pixels=self.limits.pixels,
             ),
         )
 
