@@ -222,6 +222,21 @@ def test_a_slow_head_is_hung_up_on(small):
     check_lives(small)
 
 
+def send_on(connection, content):
+    """Send again and again; that blocks once all buffers are full, and raises once the connection is cut."""
+    while True:
+        connection.sendall(content)
+
+
+def test_who_does_not_take_the_answers_is_hung_up_on(small):
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
+    connection = socket.create_connection(("127.0.0.1", small.port), timeout=10)
+    with connection, pytest.raises(ConnectionError):
+        send_on(connection, ask)
+    wait_for(lambda: not small.server.server_state.connections)
+    check_lives(small)
+
+
 def test_too_many_connections_are_told_to_come_again(folder):
     with serving(folder, Limits(connections=2)) as served:
         idle = [socket.create_connection(("127.0.0.1", served.port), timeout=5) for _ in range(2)]
