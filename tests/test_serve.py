@@ -26,7 +26,7 @@ from synthetic_bundle import write_bundle
 TOKEN = "0123456789abcdef-token"
 SMALL = Limits(
     file_bytes=20_000, request_bytes=50_000, held_bytes=80_000, files=3, requests=2, connections=8,
-    head_seconds=0.4, idle_seconds=0.4, upload_seconds=1.0, answer_seconds=0.5,
+    head_seconds=1, idle_seconds=1, upload_seconds=2, answer_seconds=1,
 )  # fmt: skip
 POST = f"POST /v1/predictions HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
 
@@ -192,7 +192,7 @@ def test_a_slow_upload_is_cut(small):
     head = (POST + f"Content-Length: {len(body)}\r\n\r\n").encode()
     started = time.monotonic()
     stopped = small.raw(head + body[:50])
-    assert 0.3 < time.monotonic() - started < 5
+    assert 0.9 < time.monotonic() - started < 5
     assert stopped.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in stopped
     assert b'"expected":"a quicker one"' in stopped
@@ -218,7 +218,7 @@ def test_a_slow_head_is_hung_up_on(small):
     assert small.raw(b"GET / HT") == b""
     first = small.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea")  # the second of a connection
     assert first.count(b"HTTP/1.1 200") == 1
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 12
     check_lives(small)
 
 
@@ -297,9 +297,9 @@ def test_an_answer_that_takes_too_long_is_given_up_and_the_loop_stays_alive(fold
         time.sleep(0.1)
         started = time.monotonic()
         assert served.ask("GET", "/healthz")[0] == 200
-        assert time.monotonic() - started < 0.3
+        assert time.monotonic() - started < 0.9
         slow.join()
-        check_failure(answers[0], 504, "no answer in 0.5 s")
+        check_failure(answers[0], 504, "no answer in 1 s")
         release.set()
         monkeypatch.undo()
         check_lives(served)
