@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subclass_kd.cores import count_cores
-from subclass_kd.data.images import read_image
+from subclass_kd.data.images import MOST_PIXELS, decode_image, read_image
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
 
@@ -91,11 +91,26 @@ class Bundle:
             UserError: as :func:`subclass_kd.data.images.read_image`, or the image is not of the one size that a study
                 without ``data.size`` has.
         """
-        channels, height, width = self.shape
-        image = read_image(path, channels, self._size, self._white)
+        return self._fitting(read_image(path, self.shape[0], self._size, self._white), str(path))
+
+    def decode(self, content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
+        """Read a file's content to pixels (C, H, W) as :meth:`read` does; nothing touches the disk.
+
+        Args:
+            content: of the whole file.
+            name: that the file had, for messages; its suffix may tell DICOM.
+            most_pixels: that the image may have.
+
+        Raises:
+            UserError: as :meth:`read`.
+        """
+        return self._fitting(decode_image(content, name, self.shape[0], self._size, self._white, most_pixels), name)
+
+    def _fitting(self, image: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
+        _, height, width = self.shape
         if image.shape != self.shape:
             found, expected = f"{image.shape[2]} x {image.shape[1]} pixels", f"{width} x {height}, as in training"
-            raise UserError(str(path), found, expected)
+            raise UserError(where, found, expected)
         return image
 
     def answer(self, pixels: NDArray[np.uint8]) -> Answer:

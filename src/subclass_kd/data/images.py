@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import threading
@@ -83,16 +84,45 @@ def read_image(path: Path, channels: int, size: int | None, white: int) -> NDArr
         UserError: there is no such file; it is no image, or damaged; it has more than 100 million pixels, or fewer than
             8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point).
     """
+    with _reading(path) as file:
+        return _decode(file, path, channels, size, white, MOST_PIXELS)
+
+
+def decode_image(
+    content: bytes, name: str, channels: int, size: int | None, white: int, most_pixels: int
+) -> NDArray[np.uint8]:
+    """Read an image from a file's content as :func:`read_image` does from the file; nothing touches the disk.
+
+    Args:
+        content: of the whole file.
+        name: that the file had: its suffix may tell DICOM, and messages name it.
+        channels: 1 for grey, 3 for colour.
+        size: height and width to resize to; None leaves them.
+        white: the value of 16-bit grey that becomes 255.
+        most_pixels: that the image may have; at most :data:`MOST_PIXELS`.
+
+    Raises:
+        UserError: as there.
+    """
+    path = Path(name)
+    with _blaming(path), quiet():
+        if not content:
+            raise _empty(path)
+        return _decode(io.BytesIO(content), path, channels, size, white, most_pixels)
+
+
+def _decode(
+    file: BinaryIO, path: Path, channels: int, size: int | None, white: int, most_pixels: int
+) -> NDArray[np.uint8]:
     from subclass_kd.data import dicom, pillow
 
-    with _reading(path) as file:
-        if _is_dicom(file, path):
-            dataset = dicom.load(file, path)
-            _checked(dicom.describe(dataset, path), path)
-            return finish(dicom.decode(dataset, path), channels, size)
-        opened = pillow.load(file, path)
-        _checked(pillow.describe(opened, path), path)
-        return finish(pillow.decode(opened, path, white), channels, size)
+    if _is_dicom(file, path):
+        dataset = dicom.load(file, path)
+        _checked(dicom.describe(dataset, path), path, most_pixels)
+        return finish(dicom.decode(dataset, path), channels, size)
+    opened = pillow.load(file, path, most_pixels)
+    _checked(pillow.describe(opened, path), path, most_pixels)
+    return finish(pillow.decode(opened, path, white), channels, size)
 
 
 def finish(image: Image.Image, channels: int, size: int | None) -> NDArray[np.uint8]:
@@ -142,11 +172,17 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, and blame it for whatever goes wrong inside: decoders raise all kinds of errors on damaged files."""
-    try:
+    with _blaming(path):
         _check_file(path)
         with quiet(), path.open("rb") as file:
             yield file
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Blame a file for whatever goes wrong inside: decoders raise all kinds of errors on damaged ones."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:
@@ -168,7 +204,11 @@ def _check_file(path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(path), "no regular file", "an image")
     if status.st_size == 0:
-        raise UserError(str(path), "an empty file (0 bytes)", "an image", "Fetch or save the file again.")
+        raise _empty(path)
+
+
+def _empty(path: Path) -> UserError:
+    return UserError(str(path), "an empty file (0 bytes)", "an image", "Fetch or save the file again.")
 
 
 def _is_dicom(file: BinaryIO, path: Path) -> bool:
@@ -177,18 +217,18 @@ def _is_dicom(file: BinaryIO, path: Path) -> bool:
     return marked or path.suffix.lower() in DICOM_EXTENSIONS
 
 
-def _checked(header: Header, path: Path) -> Header:
+def _checked(header: Header, path: Path, most_pixels: int = MOST_PIXELS) -> Header:
     found = f"{header.width} x {header.height}"
-    if header.width * header.height > MOST_PIXELS:
-        raise too_large(found, path)
+    if header.width * header.height > most_pixels:
+        raise too_large(found, path, most_pixels)
     if min(header.width, header.height) < FEWEST_PIXELS:
         raise UserError(str(path), f"{found} pixels", f"at least {FEWEST_PIXELS} x {FEWEST_PIXELS}")
     return header
 
 
-def too_large(found: str, path: Path) -> UserError:
+def too_large(found: str, path: Path, most_pixels: int) -> UserError:
     """Give the refusal of an image that may fill the memory, by its sides or its number of pixels."""
-    return UserError(str(path), f"{found} pixels", f"at most {MOST_PIXELS:,}", "Save the image smaller.")
+    return UserError(str(path), f"{found} pixels", f"at most {most_pixels:,}", "Save the image smaller.")
 
 
 def several(frames: int, path: Path) -> UserError:
