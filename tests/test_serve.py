@@ -634,7 +634,7 @@ def test_an_interrupted_predict_does_not_speak_of_a_run(monkeypatch, capsys):
     def interrupted(_):
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(cli, "app", interrupted)
     for arguments, kept in ((["predict", "bundle", "run"], False), (["run", "study.yaml"], True)):
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -642,7 +642,8 @@ def test_an_interrupted_predict_does_not_speak_of_a_run(monkeypatch, capsys):
             with pytest.raises(SystemExit) as caught:
                 cli.main(arguments)
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
         assert caught.value.code == 130
         said = capsys.readouterr().err
         assert said.startswith("skd: Interrupted.")

@@ -154,15 +154,16 @@ def _run(study: Study, out: Path, as_json: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line: exit 0 done, 2 wrong input, 1 a fault of ours, 130 interrupted."""
+    """Run the command line: exit 0 done, 2 wrong input, 1 a fault of ours, 130 interrupted, 143 asked to end."""
     warnings.filterwarnings("ignore", module="lightning_fabric")
-    interrupts = _note_interrupts()
+    running = _command_of(arguments) in _RUNNING
+    interrupts = _note_interrupts(signal.SIGINT, *([signal.SIGTERM] if running else []))
     try:
         return app(arguments)
     except BaseException as error:  # an interrupt may strike inside a library that makes another error of it
         if interrupts and not (isinstance(error, SystemExit) and error.code in (0, 2)):
-            say(f"Interrupted.{_KEPT if _command_of(arguments) in _RUNNING else ''}")
-            sys.exit(130)
+            say(f"Interrupted.{_KEPT if running else ''}")
+            sys.exit(128 + interrupts[0])
         if isinstance(error, UserError):
             say(str(error))
             sys.exit(2)
@@ -175,16 +176,17 @@ def _command_of(arguments: list[str] | None) -> str:
     return next((word for word in words if not word.startswith("-")), "")
 
 
-def _note_interrupts() -> list[int]:
-    """Give a list that every Ctrl-C is noted in, beside the KeyboardInterrupt that it raises."""
+def _note_interrupts(*signals: signal.Signals) -> list[int]:
+    """Give a list that each of these signals is noted in, beside the KeyboardInterrupt that it raises."""
     noted: list[int] = []
 
     def strike(number: int, _: object) -> None:
         noted.append(number)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
-        signal.signal(signal.SIGINT, strike)
+    for number in signals:
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):  # not where a shell has it ignored
+            signal.signal(number, strike)
     return noted
 
 
