@@ -12,7 +12,7 @@ from subclass_kd.study_file import load_study, make_study
 
 DEFAULTS = {
     "data": {
-        "kind": "fashion-mnist", "root": None, "table": None, "columns": {}, "pattern": [],
+        "kind": "fashion-mnist", "root": None, "unlabelled": None, "table": None, "columns": {}, "pattern": [],
         "size": None, "channels": None, "white": 65535, "store_limit": 50.0,
         "train_images": None, "validation": 0.2, "test": 0.2, "folds": None, "fold": None,
     },

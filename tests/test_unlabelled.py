@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,6 +18,7 @@ from subclass_kd.augment import Views
 from subclass_kd.bench import Bench
 from subclass_kd.config import Augment, Data, Student
 from subclass_kd.criterion import Criterion
+from subclass_kd.data.check import check_study
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.samples import load_samples
 from subclass_kd.data.splits import make_splits
@@ -172,7 +175,7 @@ def test_students_that_see_other_images_are_not_trained_as_one():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.train_images=null"], 'key "distillation.unlabelled": found true, and none left over'),
+        (["data.train_images=null"], 'key "distillation.unlabelled": found true, and no such image'),
         (["curriculum.student=true"], "beside distillation.unlabelled, whose images have no stage"),
     ],
 )
@@ -180,3 +183,87 @@ def test_what_cannot_be_is_refused(overrides, message):
     with pytest.raises(UserError) as caught:
         load_samples(make_study(STUDY, ["distillation.unlabelled=true", *overrides]))
     assert message in str(caught.value)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Write 64 images of two classes with two subclasses each, and 9 in a folder apart, one in a folder below."""
+    random = np.random.default_rng(0)
+
+    def write(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (12, 12), dtype=np.uint8)).save(path)
+
+    for number in range(64):
+        write(
+            tmp_path / f"data/{'ab'[number % 2]}/{'xy'[number // 2 % 2]}{number % 2}/patient{number // 4}-{number}.png"
+        )
+    for number in range(9):
+        write(tmp_path / f"others/{'below/' if number == 3 else ''}scan{number}.png")
+    return {
+        **STUDY,
+        "data": {
+            "kind": "folder", "root": str(tmp_path / "data"), "unlabelled": str(tmp_path / "others"),
+            "pattern": "(?P<group>patient[0-9]+)", "train_images": 30,
+        },
+        "distillation": {"views": 2, "unlabelled": True},
+        "arms": ["scratch", "skd"],
+    }  # fmt: skip
+
+
+def test_a_folder_of_ones_own_is_added_to_what_is_left_over(own, tmp_path):
+    study = make_study(own)
+    samples = load_samples(study)
+    assert len(samples.images) == 73
+    assert samples.named == 64
+    extra = [samples.table.names[row] for row in samples.unlabelled if row >= 64]
+    assert extra[:2] == ["../others/below/scan3.png", "../others/scan0.png"]
+    assert len(extra) == 9
+    assert 0 < len(samples.unlabelled) - 9 < 30
+    shown = np.asarray(Image.open(tmp_path / "others/scan8.png"))
+    assert (samples.images[72, 0] == shown).all()
+    results = run_study(study, tmp_path / "run")
+    assert results["data"]["unlabelled"] == len(samples.unlabelled)
+    with (tmp_path / "run/samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class"], row["subclass"], row["split"], row["group"]) for row in rows[64:]] == [
+        ("", "", "unlabelled", "")
+    ] * 9
+    assert all(row["class"] and row["group"] for row in rows[:64])
+    targets = store.load(tmp_path / "run/targets/subclass-seed0.safetensors")["logits"]
+    assert targets.shape == (2, len(samples.train) + len(samples.unlabelled), 4)
+
+
+def test_a_test_image_among_them_stops_the_run_and_copies_of_training_images_do_not_count_as_labels(own, tmp_path):
+    samples = load_samples(make_study(own))
+    for name, rows in (("seen", samples.train), ("tested", samples.test)):
+        shutil.copy(tmp_path / "data" / samples.table.names[rows[0]], tmp_path / f"others/{name}.png")
+    found = check_study(make_study(own))["findings"]
+    kinds = {finding["kind"]: finding for finding in found if "dupl" in finding["kind"]}
+    assert set(kinds) == {"duplicate across splits", "duplicate image"}
+    assert "../others/tested.png" in kinds["duplicate across splits"]["found"]
+    with pytest.raises(UserError, match="a test image that training has as"):
+        run_study(make_study(own), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "fashion-mnist", "pattern": [], "root": None}, "a folder, and data.kind: fashion-mnist"),
+        ({"unlabelled": "nowhere"}, 'no folder "nowhere"'),
+        ({"unlabelled": "data/a"}, "inside data.root, whose folders are classes"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused(own, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        load_samples(make_study({**own, "data": {**own["data"], **change}}))
+    assert message in str(caught.value)
+
+
+def test_a_folder_that_nobody_learns_from_is_named(own):
+    findings = Findings()
+    samples = load_samples(make_study(own, ["distillation.unlabelled=false"]), findings=findings)
+    assert len(samples.images) == 64
+    assert [kept.where for kept in findings.kept if kept.kind == "key without effect"] == ['key "data.unlabelled"']

@@ -38,6 +38,7 @@ class Data(Section):
 
     kind: Literal["fashion-mnist", "lidc-votes", "folder", "table", "mhist"] = "fashion-mnist"
     root: Path | None = Field(None, strict=False, description="folder of the images")
+    unlabelled: Path | None = Field(None, strict=False, description="folder of images without labels, for a teacher")
     table: Path | None = Field(None, strict=False, description="CSV, TSV, Parquet or Excel file, for kind: table")
     columns: dict[ColumnName, str] = Field(default_factory=dict, description="what the table's columns are called")
     pattern: list[str] = Field(default_factory=list, description="regular expressions on file names, first match wins")

@@ -34,6 +34,7 @@ class Rows:
         stage: (N,) int64, the stage of a curriculum in which a training image enters; None without one.
         ties: how many rows a tied vote dropped.
         unlabelled: (u,) int64, the training images whose labels nothing may use; None where there are none.
+        nameless: how many rows, the last, have no label at all.
     """
 
     table: SampleTable
@@ -47,11 +48,17 @@ class Rows:
     stage: NDArray[np.int64] | None = None
     ties: int = 0
     unlabelled: NDArray[np.int64] | None = None
+    nameless: int = 0
 
     @cached_property
     def class_labels(self) -> NDArray[np.int64]:
         """(N,) int64 into ``hierarchy.classes``."""
         return np.asarray(self.hierarchy.parent_indices, dtype=np.int64)[self.subclass_labels]
+
+    @property
+    def named(self) -> int:
+        """How many rows, the first, have a label."""
+        return len(self.table) - self.nameless
 
     @property
     def positive_votes(self) -> NDArray[np.float64] | None:
@@ -98,8 +105,9 @@ class Rows:
             split_of[self.unlabelled] = "unlabelled"
         columns: dict[str, list[str]] = {
             "sample": table.names,
-            "class": [hierarchy.classes[label] for label in self.class_labels],
-            "subclass": [hierarchy.subclasses[label] for label in self.subclass_labels],
+            "class": [hierarchy.classes[label] for label in self.class_labels[: self.named]] + [""] * self.nameless,
+            "subclass": [hierarchy.subclasses[label] for label in self.subclass_labels[: self.named]]
+            + [""] * self.nameless,
             "split": split_of.tolist(),
         }
         if table.groups is not None:
