@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,12 @@ from typing import Any
 from subclass_kd.config import Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.errors import UserError
+from subclass_kd.files import whole
 from subclass_kd.lock import LOCK
+
+SUMS = "SHA256SUMS"
+# The run's files that are not tensors, which bring checksums of their own.
+PLAIN = ("study.json", "data.json", "check.json", "arithmetic.json", "samples.csv", "results.json")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -19,6 +25,48 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def write_sums(out: Path, but: str = "") -> None:
+    """Note what the run's plain files are, in the form of ``sha256sum``; all but one that is about to change."""
+    there = [name for name in PLAIN if name != but and (out / name).exists()]
+    lines = [f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n" for name in there]
+    with whole(out / SUMS) as temporary:
+        temporary.write_text("".join(lines), "utf-8")
+
+
+def damaged_files(out: Path) -> list[str]:
+    """Name the plain files of a run that are gone, or not as they were written."""
+    try:
+        lines = (out / SUMS).read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):
+        return [SUMS]
+    stated = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if not lines or not stated.keys() <= set(PLAIN):
+        return [SUMS]
+    found = []
+    for name, digest in stated.items():
+        try:
+            content = (out / name).read_bytes()
+        except OSError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != digest:
+            found.append(name)
+    return found
+
+
+def drop_damaged(out: Path) -> list[str]:
+    """Remove a run's damaged plain files, all of which can be made again, and name them.
+
+    ``study.json`` stays, which says whose folder this is: it is held against the study, and written anew.
+    """
+    damaged = damaged_files(out)
+    for name in damaged:
+        if name != "study.json":
+            (out / name).unlink(missing_ok=True)
+    return damaged
 
 
 def check_folder(study: Study, out: Path) -> None:

@@ -22,7 +22,7 @@ from subclass_kd.lock import FolderLock
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
 from subclass_kd.prediction_files import inert
-from subclass_kd.run_folder import check_folder, check_same_data, read_json
+from subclass_kd.run_folder import check_folder, check_same_data, drop_damaged, read_json, write_sums
 
 CHECK = "check.json"
 ARITHMETIC = "arithmetic.json"
@@ -107,6 +107,9 @@ def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], N
         for fold in range(study.data.folds or 0)
     ]
     folders = [out / f"fold-{fold}" for fold in range(len(folds))]
+    broken = drop_damaged(out)
+    if broken:
+        watching.damaged(broken)
     looks = _check_folds(folds, folders, watching)
 
     def begin() -> None:  # with the first file of the first fold: from here on it is this study's folder
@@ -121,7 +124,7 @@ def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], N
         marks.append(_run_split(each, folder, watching, chosen, looks, begin)["data"]["fingerprint"])
     before = _results(out, study, fingerprint(*marks))
     made = max((folder / RESULTS).stat().st_mtime_ns for folder in folders)
-    if before is not None and (out / RESULTS).stat().st_mtime_ns >= made:
+    if before is not None and not broken and (out / RESULTS).stat().st_mtime_ns >= made:
         return before
     import torch
 
@@ -137,8 +140,10 @@ def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], N
     results = assemble(study, parts, from_dict(read_json(folders[0] / ARITHMETIC) or {}))
     for name in (CHECK, ARITHMETIC):
         write_json(out / name, read_json(folders[0] / name))
+    write_json(out / "study.json", study.model_dump(mode="json"))
     write_json(out / "data.json", results["data"])
     write_json(out / RESULTS, results)
+    write_sums(out)
     return results
 
 
@@ -178,6 +183,8 @@ def _run_split(
         looked: what is known of each image already.
         begin: called before the first file is written.
     """
+    broken = drop_damaged(out)
+    chosen = None if ARITHMETIC in broken else chosen
     findings = Findings()
     looks = list(looked)  # of images that are decoded now: once serves the store and the check
     samples = load_samples(study, watching.decoding, findings, looks=None if looks else looks)
@@ -185,9 +192,9 @@ def _run_split(
     jobs = plan(study, samples.fingerprint)
     missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
     results = None if missing else _results(out, study, samples.fingerprint)
-    if results is not None:
+    if results is not None and not broken:
         return results
-    damaged = [job.path for job in missing if store.is_damaged(out / job.path)]
+    damaged = broken + [job.path for job in missing if store.is_damaged(out / job.path)]
     if damaged:
         watching.damaged(damaged)
     missing.append(jobs[-1])  # the results, anew
@@ -202,6 +209,7 @@ def _run_split(
             write_json(out / CHECK, checked)
             write_json(out / ARITHMETIC, arithmetic)
             _write_listing(out / "samples.csv", samples)
+            write_sums(out, but=RESULTS)
         except OSError as error:
             found = error.strerror or str(error)
             raise UserError(str(out), found, "a folder that can be written", "Give another --out.") from None
@@ -214,6 +222,7 @@ def _run_split(
     results = read_json(out / RESULTS)
     if results is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")
+    write_sums(out)
     return results
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from subclass_kd import __version__, store
+from subclass_kd import __version__, run_folder, store
 from subclass_kd.arithmetic import from_dict
 from subclass_kd.arms import ARMS
 from subclass_kd.bench import Bench
@@ -289,12 +289,12 @@ def test_a_fault_in_a_job_is_told_and_what_was_finished_is_kept(finished, small_
     for path in [*copy.glob("students/skd-*"), copy / "results.json"]:
         path.unlink()
     targets = copy / "targets/subclass-seed0.safetensors"
-    size = targets.stat().st_size
-    content = bytearray(targets.read_bytes())
-    position = content.index(b'\\"teacher\\": \\"') + len(b'\\"teacher\\": \\"')
-    content[position : position + 4] = b"beef"
-    targets.write_bytes(bytes(content))
-    assert targets.stat().st_size == size
+    notes = store.notes(targets) | {"teacher": "beef"}
+    study = small_study(small_idx_folder, workers=workers)
+    [job] = [
+        job for job in plan(study, first["data"]["fingerprint"]) if job.path == "targets/subclass-seed0.safetensors"
+    ]
+    store.save(targets, store.load(targets), job.recipe, notes)
     with pytest.raises(UserError, match="targets of another teacher"):
         run_study(small_study(small_idx_folder, workers=workers), copy)
     targets.unlink()
@@ -332,6 +332,34 @@ def test_a_damaged_file_is_named_and_made_again(finished, tmp_path):
     assert without_timings(run_study(study, copy, Telling())) == without_timings(first)
     assert told == [name]
     assert (copy / name).read_bytes() != bytes(content)
+
+
+@pytest.mark.parametrize("name", run_folder.PLAIN)
+def test_a_damaged_plain_file_is_named_and_made_again(finished, tmp_path, name):
+    """One figure of it is another: it still reads well."""
+    study, out, first = finished
+    copy, told = tmp_path / "copy", []
+    shutil.copytree(out, copy)
+    whole = (copy / name).read_text()
+    at = whole.index('"epochs": ') + len('"epochs": ') if name == "study.json" else whole.rindex("1")
+    changed = whole[:at] + str(9 - int(whole[at])) + whole[at + 1 :]
+    (copy / name).write_text(changed)
+
+    class Telling(Silent):
+        def damaged(self, paths):
+            told.extend(paths)
+
+    if name == "study.json":  # it says whose folder this is
+        with pytest.raises(UserError, match="a run of another study"):
+            run_study(study, copy, Telling())
+        return
+    assert without_timings(run_study(study, copy, Telling())) == without_timings(first)
+    assert told == [name]
+    if name not in ("results.json", "arithmetic.json"):  # these have times
+        assert (copy / name).read_text() == whole
+    assert run_folder.damaged_files(copy) == []
+    assert run_study(study, copy, Telling())
+    assert told == [name]
 
 
 def test_results_of_other_data_are_no_results(finished, tmp_path):
