@@ -5,19 +5,24 @@ import io
 import json
 import os
 import resource
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from subclass_kd import extras
 from subclass_kd.bundle import Bundle
+from subclass_kd.bundle_files import seal
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.predict import BATCH, check_sources, columns, find_images, predict_files
 from subclass_kd.prediction_files import check_out, inert, writing
 from subclass_kd.study_file import make_study
-from synthetic_bundle import write_bundle
+from synthetic_bundle import change_bundle, write_bundle
 
 
 def save(path, grey, size=(8, 8)):
@@ -88,9 +93,7 @@ def test_pixels_are_those_of_training(channels, tmp_path):
     study = make_study({"data": {"kind": "folder", "root": str(root), "size": 12, "channels": channels, "white": 4095}})
     samples = load_samples(study)
     folder = write_bundle(tmp_path / "b", channels=channels, size=12)
-    stated = json.loads((folder / "bundle.json").read_text())
-    stated["preprocessing"]["white"] = 4095
-    (folder / "bundle.json").write_text(json.dumps(stated))
+    change_bundle(folder, preprocessing={"white": 4095})
     bundle = Bundle(folder, threads=1)
     assert len(samples.table.names) == 36
     for row, name in enumerate(samples.table.names):
@@ -241,20 +244,25 @@ def test_sources_without_images_are_refused_before_anything_is_predicted(
     assert message in str(caught.value)
 
 
-def changed(folder, **keys):
+def drop(folder, key):
     stated = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(stated | keys))
+    del stated[key]
+    (folder / "bundle.json").write_text(json.dumps(stated))
+    seal(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "bundle.json").unlink(), "found no bundle.json; expected a bundle"),
-        (lambda folder: (folder / "bundle.json").write_text("{"), "found a file that cannot be read"),
-        (lambda folder: changed(folder, schema=2), "found schema 2; expected schema 1"),
-        (lambda folder: changed(folder, positive="none"), "found a bundle that is not whole"),
+        (lambda folder: (folder / "bundle.json").unlink(), "b: found no bundle.json; expected a bundle"),
+        (lambda folder: (folder / "bundle.json").write_text("{"), "found another content than SHA256SUMS states"),
+        (lambda folder: change_bundle(folder, schema=2), "bundle.json: found schema 2; expected schema 1"),
         (lambda folder: (folder / "model.onnx").unlink(), "model.onnx: found No such file or directory"),
-        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "found another content than bundle.json states"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "found another content than SHA256SUMS states"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "b: found no SHA256SUMS; expected a bundle with its"),
+        (lambda folder: (folder / "SHA256SUMS").write_text(""), "SHA256SUMS: found no checksum of bundle.json"),
+        (lambda folder: (folder / "SHA256SUMS").write_text("x"), "SHA256SUMS, line 1: found no checksum; expected 64"),
+        (lambda folder: (folder / "SHA256SUMS").write_text("0" * 64 + "  ../a\n"), "line 1: found no checksum"),
     ],
 )
 def test_a_bundle_that_is_not_whole_is_refused(change, message, tmp_path):
@@ -263,6 +271,105 @@ def test_a_bundle_that_is_not_whole_is_refused(change, message, tmp_path):
     with pytest.raises(UserError) as caught:
         Bundle(folder)
     assert message in str(caught.value)
+
+
+OF_NO_CLASS = [{"name": name, "class": "dark"} for name in ("night", "dusk", "day")]
+TWICE = [{"name": "night", "class": name} for name in ("dark", "bright", "bright")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "found"),
+    [
+        ({"positive": "none"}, "positive", "'none'; expected one of the classes"),
+        ({"decision": {"threshold": 0}}, "decision.threshold", "0; expected a number between 0 and 1, or null"),
+        ({"decision": {"threshold": 1.0}}, "decision.threshold", "1.0"),
+        ({"decision": {"threshold": float("nan")}}, "decision.threshold", "nan"),
+        ({"decision": {"threshold": "0.5"}}, "decision.threshold", "'0.5'"),
+        ({"temperature": {"value": 0}}, "temperature.value", "0; expected a finite number above 0"),
+        ({"temperature": {"value": float("inf")}}, "temperature.value", "inf"),
+        ({"temperature": {"value": True}}, "temperature.value", "True"),
+        ({"hierarchy": {"classes": ["dark"]}}, "hierarchy.classes", "['dark']; expected two names or more"),
+        ({"hierarchy": {"classes": ["dark", "dark"]}}, "hierarchy.classes", "['dark', 'dark']"),
+        ({"hierarchy": {"classes": ["dark", "bright", "x"]}}, "hierarchy.subclasses", "[{"),
+        ({"hierarchy": {"subclasses": ["night"]}}, "hierarchy.subclasses", "['night']; expected a list of names with"),
+        ({"hierarchy": {"subclasses": OF_NO_CLASS}}, "hierarchy.subclasses", "[{"),
+        ({"hierarchy": {"subclasses": TWICE}}, "hierarchy.subclasses", "[{"),
+        ({"outputs": ["class_probabilities", "others"]}, "outputs", "['class_probabilities', 'others']"),
+        ({"preprocessing": {"channels": 2}}, "preprocessing.channels", "2; expected 1 or 3"),
+        ({"preprocessing": {"white": 0}}, "preprocessing.white", "0; expected a whole number up to 65535"),
+        ({"preprocessing": {"width": 9}}, "preprocessing.resize", "True; expected false, or true with as many rows"),
+    ],
+)
+def test_a_bundle_without_sense_is_refused_by_its_key(keys, key, found, tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    change_bundle(folder, **keys)
+    with pytest.raises(UserError) as caught:
+        Bundle(folder)
+    assert str(caught.value).startswith(f'{folder / "bundle.json"}, key "{key}": found {found}')
+    assert str(caught.value).endswith("Export it again, or copy the whole folder.")
+
+
+@pytest.mark.parametrize("key", ["hierarchy", "positive", "preprocessing", "outputs", "decision", "temperature"])
+def test_a_bundle_without_a_key_is_refused(key, tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    drop(folder, key)
+    with pytest.raises(UserError, match=f'bundle.json: found no key "{key}'):
+        Bundle(folder)
+
+
+def test_a_graph_of_other_widths_than_names_is_refused(tmp_path):
+    two, three = write_bundle(tmp_path / "b"), write_bundle(tmp_path / "c", classes=("dark", "bright", "none"))
+    (two / "model.onnx").write_bytes((three / "model.onnx").read_bytes())
+    seal(two)
+    with pytest.raises(UserError, match=r"found a graph of \[\('class_probabilities', 3\)\]; expected \[\('class_"):
+        Bundle(two)
+    change_bundle(three, preprocessing={"height": 9, "width": 9})
+    with pytest.raises(
+        UserError, match=r"expected \[\('pixels', 'tensor\(uint8\)', 1, 9, 9\)\], as bundle.json states"
+    ):
+        Bundle(three)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    """A bundle with all files that one may have, and their contents."""
+    folder = write_bundle(tmp_path_factory.mktemp("sealed") / "b")
+    for name in ("MODEL_CARD.md", "model.safetensors", "model-int8.onnx"):
+        (folder / name).write_bytes(b"# Model card\n" * 3)
+    seal(folder)
+    return folder, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+NAMES = ["MODEL_CARD.md", "SHA256SUMS", "bundle.json", "model-int8.onnx", "model.onnx", "model.safetensors"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(name=st.sampled_from(NAMES), place=st.integers(0), change=st.integers(1, 255))
+def test_any_changed_byte_of_any_file_is_refused_and_the_file_named(sealed, name, place, change):
+    folder, contents = sealed
+    assert list(contents) == NAMES
+    damaged = bytearray(contents[name])
+    damaged[place % len(damaged)] ^= change
+    (folder / name).write_bytes(damaged)
+    try:
+        with pytest.raises(UserError) as caught:
+            Bundle(folder)
+    finally:
+        (folder / name).write_bytes(contents[name])
+    assert len(str(caught.value).splitlines()) == 1
+    if name != "SHA256SUMS":
+        assert caught.value.where == str(folder / name)
+        assert caught.value.found == "another content than SHA256SUMS states"
+
+
+def test_the_checksums_are_those_of_coreutils(sealed):
+    folder, _ = sealed
+    Bundle(folder, threads=1)
+    if shutil.which("sha256sum"):
+        done = subprocess.run(
+            ["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines() == [f"{name}: OK" for name in NAMES if name != "SHA256SUMS"]
 
 
 def test_what_cannot_be_written_is_refused_first(tmp_path, monkeypatch):

@@ -408,10 +408,10 @@ def test_thumbnails_are_the_images(tmp_path):
 
 
 def test_what_is_wrong_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"results.json: found No such file"):
+    with pytest.raises(UserError, match=r"found no results.json; expected the folder of a finished run"):
         write_report(tmp_path)
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(UserError, match="no JSON"):
+    with pytest.raises(UserError, match=r"results.json: found a file that cannot be read"):
         write_report(tmp_path)
     (tmp_path / "results.json").write_text('{"schema": 2}')
     with pytest.raises(UserError, match="schema 1"):
@@ -444,7 +444,7 @@ def test_the_command(tmp_path, python):
     refused = python("-c", code, "report", "nowhere", cwd=tmp_path)
     assert time.monotonic() - started < 30
     assert (refused.returncode, refused.stdout.strip()) == (2, "False")
-    assert refused.stderr.startswith("skd: nowhere/results.json: found No such file")
+    assert refused.stderr.startswith("skd: nowhere: found no results.json; expected the folder of a finished run.")
     done = python("-m", "subclass_kd.cli", "report", "run", "-o", "page.html", "--prevalence", "0.03", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "skd: wrote page.html\n")
     assert "3.0" in (tmp_path / "page.html").read_text("utf-8")

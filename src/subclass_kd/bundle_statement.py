@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import subclass_kd
 from subclass_kd import bundle, store
+from subclass_kd.bundle_manifest import SCHEMA
 from subclass_kd.calibration import Counts, calibrated, f1_of, fit_temperature, log_loss, share, threshold_for
 from subclass_kd.candidates import Candidate, Run
 from subclass_kd.deployed import OPSET
@@ -52,7 +53,7 @@ def state(run: Run, students: list[Candidate], rule: str) -> dict[str, Any]:
     channels, height, width = run.shape
     data = run.study.data
     return {
-        "schema": bundle.SCHEMA,
+        "schema": SCHEMA,
         "arm": best.arm,
         "seed": best.seed,
         "chosen_by": "highest F1 on validation images",

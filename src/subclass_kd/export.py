@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from subclass_kd import bundle, latency, store
+from subclass_kd.bundle_files import CARD, MANIFEST, MODEL, MODEL_INT8, WEIGHTS, seal
+from subclass_kd.bundle_manifest import CLASS_OUTPUT, SUBCLASS_OUTPUT
 from subclass_kd.bundle_statement import state
 from subclass_kd.calibration import Counts, calibrated, f1_of
 from subclass_kd.candidates import Candidate, Run, best_student, deployed_student, deployed_teacher
 from subclass_kd.deployed import Deployed, to_onnx
 from subclass_kd.errors import UserError
-from subclass_kd.files import write_json
+from subclass_kd.files import sync_folder, write_json
 from subclass_kd.model_card import model_card
 from subclass_kd.quantisation import MOST_CALIBRATION, quantise, spread
 from subclass_kd.results import class_log_probs
@@ -60,23 +61,23 @@ def export_student(
     model = deployed_student(run, best, stated["temperature"]["value"])
     _check_fresh(run, best, model)
     with _appearing(out) as folder:
-        onnx = folder / bundle.MODEL
+        onnx = folder / MODEL
         _to_onnx(model, run.shape, onnx, f"student {arm}, seed {best.seed}")
         stated["parity"] = _parity(run, model, onnx, stated["decision"]["threshold"])
         say(f"ONNX agrees with PyTorch: {_agreement(stated['parity'])}.")
         costs = [_cost("student", run.results["arms"][arm], onnx, run)]
         if int8:
-            stated["int8"] = _int8(run, onnx, folder / bundle.MODEL_INT8, stated["decision"]["threshold"])
-            costs.append(_cost("student, int8", run.results["arms"][arm], folder / bundle.MODEL_INT8, run))
+            stated["int8"] = _int8(run, onnx, folder / MODEL_INT8, stated["decision"]["threshold"])
+            costs.append(_cost("student, int8", run.results["arms"][arm], folder / MODEL_INT8, run))
             for line in int8_lines(stated["int8"]):
                 say(line)
         costs += _teacher_cost(run, best, folder)
         stated["cost"] = {"cpu": latency.cpu_name(), "networks": costs}
-        _write_weights(folder / bundle.WEIGHTS, run, best)
-        stated["outputs"] = [bundle.CLASS_OUTPUT, *([bundle.SUBCLASS_OUTPUT] if model.subclasses else [])]
-        (folder / bundle.CARD).write_text(model_card(stated), "utf-8")
-        stated["files"] = {path.name: _mark(path) for path in sorted(folder.iterdir())}
-        write_json(folder / bundle.MANIFEST, stated)
+        _write_weights(folder / WEIGHTS, run, best)
+        stated["outputs"] = [CLASS_OUTPUT, *([SUBCLASS_OUTPUT] if model.subclasses else [])]
+        (folder / CARD).write_text(model_card(stated), "utf-8")
+        write_json(folder / MANIFEST, stated)
+        seal(folder)
     return stated
 
 
@@ -204,11 +205,6 @@ def _write_weights(path: Path, run: Run, best: Candidate) -> None:
     save_file(weights, path, {"network": json.dumps(network), "arm": best.arm, "seed": str(best.seed)})
 
 
-def _mark(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``out`` that becomes it when the block ends well, and goes when it does not."""
@@ -222,7 +218,9 @@ def _appearing(out: Path) -> Iterator[Path]:
             path.chmod(temporary.stat().st_mode & 0o666)  # safetensors' own files are for one user alone
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
+        sync_folder(temporary)
         temporary.rename(out)
+        sync_folder(temporary.parent)
     except OSError as error:
         found = error.strerror or str(error)
         raise UserError(str(out), found, "a folder that can be written", "Give another -o.") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from subclass_kd.comparison import HEADLINES
 from subclass_kd.errors import UserError
+from subclass_kd.files import require_json
 from subclass_kd.store import notes
 
 Split = str  # "validation" or "test"
@@ -147,14 +147,9 @@ def open_run(folder: Path) -> Run:
         UserError: the folder is no finished run.
     """
     path = folder / "results.json"
-    try:
-        results = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(str(path), error.strerror or str(error), "the results of a run", RUN_AGAIN) from None
-    except ValueError:
-        raise UserError(str(path), "no JSON", "the results of a run", RUN_AGAIN) from None
+    results = require_json(path, "the folder of a finished run", RUN_AGAIN, "Run the study again.")
     wanted = ("study", "environment", "data", "arms", "teachers", "comparisons")
-    if not isinstance(results, dict) or results.get("schema") != 1 or any(key not in results for key in wanted):
+    if results.get("schema") != 1 or any(key not in results for key in wanted):
         raise UserError(str(path), "no results of schema 1", "the results of a run", RUN_AGAIN)
     folds = len(results["data"].get("folds", ()))
     return Run(folder, results, tuple(folder / f"fold-{fold}" for fold in range(folds)) or (folder,))
