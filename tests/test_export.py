@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,10 @@ def test_the_bundle_states_what_it_is(run, exported):
         assert {row["batch"] for row in network["latency"]} == {1, 32}
         assert all(0 < row["p50"] <= row["p95"] for row in network["latency"])
     assert str(Path(export.__file__).parents[2]).encode() not in (out / "model.onnx").read_bytes()
+    assert "DICOM as a viewer first shows it: modality rescaling" in stated["preprocessing"]["said"]
+    assert "MONOCHROME1 inverted; grey (ITU-R 601-2 luma)" in stated["preprocessing"]["said"]
+    assert stated["versions"]["pydicom"] == version("pydicom")
+    assert stated["versions"]["pillow"] == version("pillow")
     card = (out / "MODEL_CARD.md").read_text("utf-8")
     worst = min(stated["test"]["subclasses"], key=lambda row: row["right"]["value"])
     assert f"Worst: {worst['name']}, {100 * worst['right']['value']:.1f}" in card

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,11 @@ from subclass_kd.candidates import Candidate, Run
 from subclass_kd.deployed import OPSET
 from subclass_kd.evaluation import class_metrics
 from subclass_kd.results import class_log_probs
+
+_DICOM = (
+    "DICOM as a viewer first shows it: modality rescaling or table, first window or value-of-interest table, what that "
+    "gives out (without either, what the stored bits can hold) to 0 to 255, rounded, MONOCHROME1 inverted"
+)
 
 
 def state(run: Run, students: list[Candidate], rule: str) -> dict[str, Any]:
@@ -130,15 +135,23 @@ def _preprocessing(run: Run) -> str:
     )
     return (
         f"upright by EXIF; transparent pixels over black; 16-bit grey v to min(v, {run.study.data.white}) * 255 / "
-        f"{run.study.data.white}; {colour}; {resized}; uint8. As subclass_kd.data.images.read_image. Division by 255, "
-        "normalisation and, where the student sees another size, its resizing are in the graph."
+        f"{run.study.data.white}; {_DICOM}; {colour}; {resized}; uint8. As subclass_kd.data.images.read_image. "
+        "Division by 255, normalisation and, where the student sees another size, its resizing are in the graph."
     )
 
 
-def _versions() -> dict[str, str]:
-    packages = ("numpy", "pillow", "torch", "onnx", "onnxscript", "onnxruntime", "timm")
+def _versions() -> dict[str, str | None]:
+    packages = ("numpy", "pillow", "pydicom", "torch", "onnx", "onnxscript", "onnxruntime", "timm")
     return {
         "subclass_kd": subclass_kd.__version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: _version(name) for name in packages},
     }
+
+
+def _version(package: str) -> str | None:
+    """Give a package's version; None of one that is not there, as pydicom where no data are DICOM files."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -81,15 +81,16 @@ def read_image(path: Path, channels: int, size: int | None, white: int) -> NDArr
 
     Raises:
         UserError: there is no such file; it is no image, or damaged; it has more than 100 million pixels, or fewer than
-            8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point).
+            8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point). Memory is taken
+            for pixels once this has been found by the file's header, and by that of a compressed image within it.
     """
     from subclass_kd.data import dicom, pillow
 
     with _reading(path) as file:
         if _is_dicom(file, path):
-            dataset = dicom.load(file, path)
-            _checked(dicom.describe(dataset, path), path)
-            return finish(dicom.decode(dataset, path), channels, size)
+            _checked(dicom.describe(dicom.load(file, path, pixels=False), path), path)  # before pixels take room
+            file.seek(0)
+            return finish(dicom.decode(dicom.load(file, path), path), channels, size)
         opened = pillow.load(file, path)
         _checked(pillow.describe(opened, path), path)
         return finish(pillow.decode(opened, path, white), channels, size)
