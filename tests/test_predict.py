@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ from subclass_kd.bundle_files import seal
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.predict import BATCH, check_sources, columns, find_images, predict_files
-from subclass_kd.prediction_files import check_out, inert, writing
+from subclass_kd.prediction_files import check_out, writing
+from subclass_kd.spreadsheet import CsvFile, inert, plain
 from subclass_kd.study_file import make_study
 from synthetic_bundle import change_bundle, write_bundle
 
@@ -200,7 +202,44 @@ def test_what_looks_like_a_formula_is_text_in_csv(tmp_path, monkeypatch):
     assert rows[0][:2] == ['\'=HYPERLINK("x").png', "'=cmd()"]
     assert [row[0] for row in rows[1:]] == ["'@SUM.png", "'=gone.txt"]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in [header, *rows] for cell in row)
-    assert [inert(cell) for cell in ("-1.5", "\r=1", "a=1", "")] == ["-1.5", "'\r=1", "a=1", ""]
+
+
+def cells_parted(text, separator):
+    """Give cells as a spreadsheet takes them that parts lines at a separator, without the quotes that begin them."""
+    return [re.sub('^[" ]*', "", cell) for cell in re.split(f"[{separator}\r\n]", text)]
+
+
+NASTY = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '"=1+1"', "  =1", "'=1", "''=1", "\uff1d1+1"]
+NASTY += ["a;=HYPERLINK(1)", "a;b;+1", 'a;"=1', "a\n=cmd()", "a\r\n-1-1", "a\t@x", "a;;=1;", "a;'=1"]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_no_cell_is_a_formula_wherever_a_spreadsheet_parts_them(text, tmp_path):
+    with writing(tmp_path / "out.csv", ["path", "decision", "error"], ["class: =1;=2"]) as write:
+        write([{"path": text, "decision": text, "class: =1;=2": -0.5, "error": text}])
+    written = (tmp_path / "out.csv").read_bytes().decode()
+    for separator in (";", "\t"):
+        for cell in cells_parted(written, separator):
+            assert not cell.startswith(("=", "+", "-", "@", "\uff1d")), written
+    header, row = csv.reader(io.StringIO(written, newline=""))
+    assert not any(cell.startswith(("=", "+", "@", "\t", "\r", "\n")) for cell in [*header, *row])
+    assert [plain(cell) for cell in row] == [text, text, "-0.5", text]
+    assert [plain(cell) for cell in header] == ["path", "decision", "class: =1;=2", "error"]
+
+
+def test_what_is_no_formula_stays_as_it_is():
+    for text in ("-1.5", "a=1", "", "a-b;c", "'tis", "a;b=c", "x@y", "scan, -1.png", "1e-3"):
+        assert inert(text) == plain(text) == text
+
+
+@settings(max_examples=500)
+@given(st.text(st.sampled_from("=+-@;'\" \t\r\na1.,")))
+def test_every_text_comes_back_from_its_cell(text):
+    assert plain(inert(text)) == text
+    file = io.StringIO(newline="")
+    CsvFile(file).write_rows([[inert(text), "end"]])
+    [row] = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    assert [plain(cell) for cell in row] == [text, "end"]
 
 
 def test_folders_patterns_and_lists_are_found(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,21 +12,12 @@ from typing import Any, TextIO
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
 from subclass_kd.files import whole
+from subclass_kd.spreadsheet import CsvFile, inert
 
 Row = dict[str, Any]  # column -> text, a number, or None
 Write = Callable[[Sequence[Row]], None]
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 _ROW_GROUP = 8192  # rows of Parquet that are held in memory
-
-
-def inert(cell: str) -> str:
-    r"""Keep a spreadsheet from running a text as a formula: an apostrophe goes before it.
-
-    >>> inert("=cmd()"), inert("\t=1"), inert("a.png"), inert("-1")
-    ("'=cmd()", "'\t=1", 'a.png', '-1')
-    """
-    is_number = cell.lstrip("+-").replace(".", "", 1).isdigit()
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not is_number else cell
 
 
 def check_out(out: Path) -> None:
@@ -69,13 +59,13 @@ def writing(out: Path | None, texts: Sequence[str], numbers: Sequence[str]) -> I
 
 
 def _csv(file: TextIO, columns: Sequence[str]) -> Write:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([inert(column) for column in columns])
+    table = CsvFile(file)
+    table.write_rows([[inert(column) for column in columns]])
 
     def cell(value: Any) -> str:
         return inert(value) if isinstance(value, str) else "" if value is None else format(value, ".7g")
 
-    return lambda rows: writer.writerows([cell(row[column]) for column in columns] for row in rows)
+    return lambda rows: table.write_rows([cell(row[column]) for column in columns] for row in rows)
 
 
 @contextmanager

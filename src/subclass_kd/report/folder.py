@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from subclass_kd.comparison import HEADLINES
 from subclass_kd.errors import UserError
 from subclass_kd.files import require_json
+from subclass_kd.spreadsheet import plain
 from subclass_kd.store import notes
 
 Split = str  # "validation" or "test"
@@ -163,24 +164,14 @@ def _listed(path: Path, subclasses: list[str]) -> dict[Split, Listed]:
             for row in csv.DictReader(file):
                 if row["split"] in splits:
                     names, labels = splits[row["split"]]
-                    names.append(_plain(row["sample"]))
-                    subclass = row["subclass"]
-                    labels.append(number[subclass if subclass in number else _plain(subclass)])
+                    names.append(plain(row["sample"]))
+                    labels.append(number[plain(row["subclass"])])
     except OSError as error:
         raise UserError(str(path), error.strerror or str(error), "the samples of the run", RUN_AGAIN) from None
     except (KeyError, ValueError, csv.Error) as error:
         expected = "columns sample, class, subclass, split, with the subclasses of results.json"
         raise UserError(str(path), f"a listing of something else ({error})", expected, "Run the study again.") from None
     return {split: Listed(names, np.array(labels, dtype=np.int64)) for split, (names, labels) in splits.items()}
-
-
-def _plain(cell: str) -> str:
-    """Take away the sign that keeps a spreadsheet from running a name as a formula.
-
-    >>> _plain("'=cmd()"), _plain("'tis")
-    ('=cmd()', "'tis")
-    """
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in tuple("=+-@") else cell
 
 
 @lru_cache(maxsize=8)
