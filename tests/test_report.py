@@ -375,6 +375,32 @@ def test_a_report_is_made_anew_only_after_new_results(tmp_path):
     assert refresh_report(run).stat().st_mtime_ns > first
 
 
+def test_images_that_were_left_out_stay_out_until_they_are_asked_for(tmp_path):
+    make_run(run := tmp_path / "run")
+    assert "cmd()" in refresh_report(run).read_text("utf-8")
+    assert not (run / "report.json").exists()
+    write_report(run, tmp_path / "elsewhere.html", images=False)
+    assert not (run / "report.json").exists()
+    write_report(run, images=False, choices=Choices(prevalences=(0.03,)))
+    kept = {"images": False, "specificity": 0.9, "miss_cost": 5.0, "prevalences": [0.03]}
+    assert json.loads((run / "report.json").read_text("utf-8")) == kept
+    for _ in range(2):
+        later = (run / "report.html").stat().st_mtime_ns + 1
+        os.utime(run / "results.json", ns=(later, later))
+        page = refresh_report(run).read_text("utf-8")
+        assert "cmd()" not in page
+        assert "left out by --no-images" in page
+        assert "<td>3.0</td>" in page
+    (run / "report.html").unlink()
+    assert "cmd()" not in refresh_report(run).read_text("utf-8")
+    assert "cmd()" in write_report(run, images=True).read_text("utf-8")
+    assert "cmd()" in write_report(run).read_text("utf-8")
+    for damage in ("{", "[]", "{}", '{"images": 1, "prevalences": []}', '{"images": true, "prevalences": [2]}'):
+        (run / "report.json").write_text(damage)
+        with pytest.raises(UserError):
+            write_report(run)
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
 def test_a_browser_logs_nothing_and_asks_for_nothing(tmp_path):
     path = Path(__file__).parent.parent / "scripts/screenshots.py"
