@@ -117,8 +117,13 @@ def test_bad_images_are_rows_with_an_error_and_nothing_stops(bundle, tmp_path):
     for row in rows[1:-1]:
         assert row["error"].startswith("found ")
         assert "; expected " in row["error"]
+        assert len(row["error"].splitlines()) == 1
         assert {value for key, value in row.items() if key not in ("path", "error")} == {None}
     assert rows[-1]["class: bright"] == pytest.approx(1)
+    again = "Fetch or save the file again."
+    assert rows[1]["error"].endswith(f"; expected a whole image. {again}")
+    assert rows[3]["error"] == f"found an empty file (0 bytes); expected an image. {again}"
+    assert rows[4]["error"] == "found no file; expected an image."
 
 
 def test_without_a_study_size_another_size_is_an_error(tmp_path):
@@ -126,7 +131,7 @@ def test_without_a_study_size_another_size_is_an_error(tmp_path):
     wide = save(tmp_path / "wide.png", 9, size=(8, 9))
     rows, done = predicted(bundle, [wide, save(tmp_path / "right.png", 9)])
     assert done == (2, 1)
-    assert rows[0]["error"] == "found 9 x 8 pixels; expected 8 x 8, as in training"
+    assert rows[0]["error"] == "found 9 x 8 pixels; expected 8 x 8, as in training."
 
 
 def test_many_images_come_in_order_and_few_are_held(bundle, tmp_path):

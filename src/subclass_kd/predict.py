@@ -159,9 +159,9 @@ def _decode(bundle: Bundle, paths: list[str]) -> tuple[NDArray[np.uint8], list[s
                 images.append(bundle.read(Path(path)))
                 errors.append(None)
             except UserError as error:
-                errors.append(f"found {error.found}; expected {error.expected}")
+                errors.append(error.what)
             except ValueError as error:  # a path that no system takes, with a zero byte in it
-                errors.append(f"found a path that cannot be read ({error}); expected an image")
+                errors.append(f"found a path that cannot be read ({error}); expected an image.")
     pixels = np.stack(images) if images else np.empty((0, *bundle.shape), dtype=np.uint8)
     return pixels, errors
 
