@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 import subclass_kd
 from subclass_kd import bundle, store
 from subclass_kd.bundle_manifest import SCHEMA
-from subclass_kd.calibration import Counts, calibrated, f1_of, fit_temperature, log_loss, share, threshold_for
+from subclass_kd.calibration import calibrated, fit_temperature, log_loss, threshold_for
 from subclass_kd.candidates import Candidate, Run
+from subclass_kd.counts import Counts, f1_share, share
 from subclass_kd.deployed import OPSET
 from subclass_kd.evaluation import class_metrics
 from subclass_kd.results import class_log_probs
@@ -99,28 +100,32 @@ def state(run: Run, students: list[Candidate], rule: str) -> dict[str, Any]:
 def _on_test(
     run: Run, probs: NDArray[np.float64], labels: NDArray[np.int64], threshold: float | None
 ) -> dict[str, Any]:
-    """Give metrics of this student's decisions on the test images, with intervals over images."""
+    """Give metrics of this student's decisions on the test images, with intervals over patients or over images."""
     samples = run.samples
     hierarchy, positive = samples.hierarchy, samples.positive
     decisions = bundle.decide(probs, positive, threshold)
     right = decisions == labels
-    counts = Counts.of(labels == positive, decisions == positive)
+    is_positive, called = labels == positive, decisions == positive
     subclasses = samples.subclass_labels[samples.test]
+    groups = None if samples.groups is None else samples.groups[samples.test]
+
+    def share_of(correct: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
+        return share(correct[among], None if groups is None else groups[among])
+
     rows = [
-        {"name": name, "class": hierarchy.classes[parent]}
-        | {"right": share(int(right[subclasses == k].sum()), int((subclasses == k).sum()))}
+        {"name": name, "class": hierarchy.classes[parent], "right": share_of(right, subclasses == k)}
         for k, (name, parent) in enumerate(zip(hierarchy.subclasses, hierarchy.parent_indices, strict=True))
     ]
     return {
         "images": len(labels),
-        "groups": None if samples.groups is None else len(set(samples.groups[samples.test].tolist())),
-        "counts": asdict(counts),
-        "accuracy": share(int(right.sum()), len(labels)),
-        "f1": f1_of(counts),
-        "sensitivity": share(counts.tp, counts.tp + counts.fn),
-        "specificity": share(counts.tn, counts.tn + counts.fp),
-        "ppv": share(counts.tp, counts.tp + counts.fp),
-        "npv": share(counts.tn, counts.tn + counts.fn),
+        "groups": None if groups is None else len(np.unique(groups)),
+        "counts": asdict(Counts.of(is_positive, called)),
+        "accuracy": share(right, groups),
+        "f1": f1_share(is_positive, called, groups),
+        "sensitivity": share_of(called, is_positive),
+        "specificity": share_of(~called, ~is_positive),
+        "ppv": share_of(is_positive, called),
+        "npv": share_of(~is_positive, ~called),
         "subclasses": rows,
     }
 

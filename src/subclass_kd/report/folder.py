@@ -26,10 +26,11 @@ RUN_AGAIN = "Give the folder of a finished run: skd run STUDY.yaml makes one."
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """The rows of a split in a part of a run: names of the samples and (n,) numbers of their subclasses."""
+    """The rows of a split in a part of a run: names of the samples, (n,) numbers of their subclasses, (n,) groups."""
 
     names: list[str]
     subclasses: NDArray[np.int64]
+    groups: NDArray[np.str_] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,12 @@ class Run:
         """(N,) subclass numbers of a split, part after part."""
         return np.concatenate([part[split].subclasses for part in self.listed])
 
+    def groups(self, split: Split) -> NDArray[np.str_] | None:
+        """(N,) whom each image of a split belongs to, part after part; None where that is not known."""
+        each = [groups for part in self.listed if (groups := part[split].groups) is not None]
+        known = self.results["data"].get("groups") is not None and len(each) == len(self.parts)
+        return np.concatenate(each) if known else None
+
     def subclass_probs(self, role: str, name: str, seed: int, split: Split) -> list[Probabilities]:
         """What a seed's network answers, part by part: (n, K), or (n, C) of one that knows classes alone.
 
@@ -158,20 +165,25 @@ def open_run(folder: Path) -> Run:
 
 def _listed(path: Path, subclasses: list[str]) -> dict[Split, Listed]:
     number = {name: k for k, name in enumerate(subclasses)}
-    splits: dict[Split, tuple[list[str], list[int]]] = {"validation": ([], []), "test": ([], [])}
+    splits: dict[Split, tuple[list[str], list[int], list[str]]] = {"validation": ([], [], []), "test": ([], [], [])}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 if row["split"] in splits:
-                    names, labels = splits[row["split"]]
+                    names, labels, groups = splits[row["split"]]
                     names.append(plain(row["sample"]))
                     labels.append(number[plain(row["subclass"])])
+                    if "group" in row:
+                        groups.append(row["group"] or f"\0{path} {len(groups)}")  # without one, by itself
     except OSError as error:
         raise UserError(str(path), error.strerror or str(error), "the samples of the run", RUN_AGAIN) from None
     except (KeyError, ValueError, csv.Error) as error:
         expected = "columns sample, class, subclass, split, with the subclasses of results.json"
         raise UserError(str(path), f"a listing of something else ({error})", expected, "Run the study again.") from None
-    return {split: Listed(names, np.array(labels, dtype=np.int64)) for split, (names, labels) in splits.items()}
+    return {
+        split: Listed(names, np.array(labels, dtype=np.int64), np.array(groups) if groups else None)
+        for split, (names, labels, groups) in splits.items()
+    }
 
 
 @lru_cache(maxsize=8)
