@@ -1,5 +1,6 @@
 """A bundle's student asked about files: numbers by hand, the pixels of training, no stop at a bad image, no torch."""
 
+import contextlib
 import csv
 import io
 import json
@@ -259,6 +260,23 @@ def test_folders_patterns_and_lists_are_found(tmp_path, monkeypatch):
     assert list(find_images(["f/list.csv"])) == ["f/b.png", "f/deep/c.png", "/abs.png"]
     assert list(find_images(["f/list.csv"], "id")) == ["f/1", "f/2", "f/3"]
     assert list(find_images(["one.tsv", "f/notes.txt"])) == ["f/b.png", "f/notes.txt"]
+
+
+def test_a_large_folder_is_looked_at_only_until_its_first_image_is_found(tmp_path, monkeypatch):
+    for number in range(300):
+        (tmp_path / f"{number:03}.png").touch()
+    seen = []
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def counted(folder):
+        with scandir(folder) as entries:
+            yield (seen.append(entry.name) or entry for entry in entries)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    check_sources([str(tmp_path)])
+    assert len(seen) == 1
+    assert [os.path.basename(path) for path in find_images([str(tmp_path)])] == [f"{n:03}.png" for n in range(300)]
 
 
 @pytest.mark.parametrize(
