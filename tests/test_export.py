@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import parity as parity_benchmark
 from PIL import Image
 from scipy import stats
 from sklearn.metrics import f1_score, roc_curve
@@ -23,10 +24,11 @@ from subclass_kd.cli import app
 from subclass_kd.counts import Counts, f1_share, share
 from subclass_kd.deployed import Deployed, to_onnx
 from subclass_kd.errors import UserError
-from subclass_kd.export import export_student, int8_advice, int8_lines
+from subclass_kd.export import export_student
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.model_card import as_text, model_card
 from subclass_kd.networks import Normalised, SmallConvNet
+from subclass_kd.parity import int8_advice, int8_lines, measure_parity
 from subclass_kd.predict import find_images, predict_files
 from subclass_kd.run_files import read_run
 from subclass_kd.study import run_study
@@ -321,6 +323,45 @@ def test_validation_images_alone_advise_on_8_bits(exported, validation, test, wa
     assert f"F1 {100 * (test[1] - test[0]):+.2f} points on 200 test images" in lines[0]
     assert lines[1] == advice
     assert "NOT DEFINED" in int8_advice(rows["validation"] | {"f1": {"float32": None, "int8": None}})
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A student of one epoch on the images that come with the package: 500 of its test images are real ones."""
+    out = tmp_path_factory.mktemp("runs") / "real"
+    study = {
+        "arms": ["scratch"],
+        "seeds": 1,
+        "workers": 1,
+        "device": "cpu",
+        "student": SMALL["student"] | {"epochs": 1},
+    }
+    run_study(make_study(study | {"data": {"train_images": 400}}), out)
+    return open_run(out, *read_run(out, "scratch"), lambda done, total: None)
+
+
+def test_onnx_is_pytorch_on_500_real_images(real, tmp_path):
+    model = candidates.deployed_student(real, best_student(real, "scratch")[0], 1.3)
+    to_onnx(model, real.shape, tmp_path / "m.onnx")
+    parity = measure_parity(real, model, tmp_path / "m.onnx", 0.4)
+    assert parity["images"] == 500 <= len(real.samples.test)
+    assert parity["max_difference"] < 1e-5
+    assert parity["decisions_changed"] == 0
+    model.temperature = 1.4
+    assert measure_parity(real, model, tmp_path / "m.onnx", 0.4)["max_difference"] > 1e-3
+
+
+def test_the_benchmark_of_parity_tells_every_arm_of_a_run(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["parity", "--runs", str(run.folder), "--json", str(tmp_path / "parity.json")])
+    parity_benchmark.main()
+    rows = json.loads((tmp_path / "parity.json").read_text("utf-8"))["students"]
+    assert [row["arm"] for row in rows] == ["scratch", "skd"]
+    for row in rows:
+        assert row["parity"]["images"] == 200
+        assert row["parity"]["max_difference"] < 1e-4
+        values = row["int8"]["validation"]["f1"]
+        assert row["int8_change_of_f1"]["validation"] == values["int8"] - values["float32"]
+    assert "no decision changed, 200 test images" in capsys.readouterr().out
 
 
 def test_an_onnx_model_unlike_pytorch_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
