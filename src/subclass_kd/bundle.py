@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from subclass_kd.bundle_files import MANIFEST, MODEL, MODEL_INT8, REMEDY, check_files
 from subclass_kd.bundle_manifest import Statement, judge, read_manifest
 from subclass_kd.cores import count_cores
-from subclass_kd.data.images import read_image
+from subclass_kd.data.images import AnyPath, read_image
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
 
@@ -63,7 +63,7 @@ class Bundle:
         self._session = make_session(model, threads or count_cores())
         _check_graph(self._session, known, str(model))
 
-    def read(self, path: Path) -> NDArray[np.uint8]:
+    def read(self, path: AnyPath) -> NDArray[np.uint8]:
         """Read an image file to pixels (C, H, W) as training did: the same function with the same arguments.
 
         Raises:

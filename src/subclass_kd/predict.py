@@ -156,12 +156,10 @@ def _decode(bundle: Bundle, paths: list[str]) -> tuple[NDArray[np.uint8], list[s
     with quiet():  # once for all: it costs as much as a tenth of a small image's decoding
         for path in paths:
             try:
-                images.append(bundle.read(Path(path)))
+                images.append(bundle.read(path))
                 errors.append(None)
             except UserError as error:
                 errors.append(error.what)
-            except ValueError as error:  # a path that no system takes, with a zero byte in it
-                errors.append(f"found a path that cannot be read ({error}); expected an image.")
     pixels = np.stack(images) if images else np.empty((0, *bundle.shape), dtype=np.uint8)
     return pixels, errors
 
@@ -169,16 +167,17 @@ def _decode(bundle: Bundle, paths: list[str]) -> tuple[NDArray[np.uint8], list[s
 def _rows(bundle: Bundle, paths: list[str]) -> list[Row]:
     pixels, errors = _decode(bundle, paths)
     answer = bundle.answer(pixels)
-    texts, numbers = columns(bundle)
+    names = ["path", "decision", *columns(bundle)[1], "error"]
     both = [answer.class_probs] if answer.subclass_probs is None else [answer.class_probs, answer.subclass_probs]
     probs = iter(np.concatenate(both, axis=1).tolist())
     decisions = iter(answer.decisions.tolist())
     rows: list[Row] = []
     for path, error in zip(paths, errors, strict=True):
-        row: Row = dict.fromkeys([*texts, *numbers])
         if error is None:
-            row |= {"decision": bundle.classes[next(decisions)], **dict(zip(numbers, next(probs), strict=True))}
-        rows.append(row | {"path": path, "error": error})
+            row = dict(zip(names, (path, bundle.classes[next(decisions)], *next(probs), None), strict=True))
+        else:
+            row = dict.fromkeys(names) | {"path": path, "error": error}
+        rows.append(row)
     return rows
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable
-from typing import TextIO
 
 # A cell begins where the text does, and, for who opens a file with other separators than commas, behind these.
 _BEGIN = r"(?:\A|(?<=[;\t\r\n]))"
 # What begins a formula, full-width signs too, perhaps behind quotes and spaces.
 _FORMULA = r"""["' ]*[=+\-@\t\r\n＝＋－＠]"""  # noqa: RUF001
 _UNSAFE = re.compile(f"{_BEGIN}(?={_FORMULA})")
+_QUOTED = re.compile('[",\r\n]')
 _INERT = re.compile(f"{_BEGIN}'(?={_FORMULA})")
 
 
@@ -37,23 +36,22 @@ def plain(cell: str) -> str:
     return _INERT.sub("", cell)
 
 
-class CsvFile:
-    """Rows of cells to a file; each cell may hold anything, as :func:`inert` leaves it.
+def csv_line(cells: Iterable[str]) -> str:
+    r"""Give a line of CSV (RFC 4180, ended by a line feed), each cell made :func:`inert`.
 
-    Python's writer quotes no carriage return unless it ends its lines; so it does, until the line is written.
-
-    Args:
-        file: opened with ``newline=""``.
+    >>> csv_line(["a,b", "=1", ""])
+    '"a,b",\'=1,\n'
     """
+    return ",".join([csv_cell(cell) for cell in cells]) + "\n"
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._writer = csv.writer(self, lineterminator="\r\n")
 
-    def write_rows(self, rows: Iterable[Iterable[str]]) -> None:
-        """Write rows; lines end with a line feed."""
-        self._writer.writerows(rows)
+def csv_cell(text: str) -> str:
+    r"""Give a text as a cell of CSV, inert, and in quotes where it needs them.
 
-    def write(self, line: str) -> None:
-        """Take a line from Python's writer."""
-        self._file.write(f"{line[:-2]}\n")
+    Python's writer leaves a carriage return bare unless its lines end with one, and reads two rows then.
+
+    >>> print(csv_cell("a;b"), csv_cell("a,b"))
+    a;b "a,b"
+    """
+    cell = inert(text)
+    return '"' + cell.replace('"', '""') + '"' if _QUOTED.search(cell) else cell

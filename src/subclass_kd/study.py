@@ -19,7 +19,7 @@ from subclass_kd.files import fingerprint, whole, write_json
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
 from subclass_kd.run_folder import check_folder, check_same_data, read_json
-from subclass_kd.spreadsheet import CsvFile, inert
+from subclass_kd.spreadsheet import csv_line
 
 CHECK = "check.json"
 ARITHMETIC = "arithmetic.json"
@@ -233,4 +233,4 @@ def _check_images(
 def _write_listing(path: Path, samples: Samples) -> None:
     """Write which sample went where, for who wants to see that no patient is on two sides."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        CsvFile(file).write_rows([inert(cell) for cell in row] for row in samples.listing())
+        file.writelines(csv_line(row) for row in samples.listing())

@@ -11,13 +11,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subclass_kd.data.images import MOST_PIXELS, Header, no_scale, several, too_large
+from subclass_kd.data.images import MOST_PIXELS, AnyPath, Header, no_scale, several, too_large
 from subclass_kd.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _CHUNK = 1 << 20
 _COLOUR = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 
 
-def load(file: BinaryIO, path: Path, *, pixels: bool = True) -> Dataset:
+def load(file: BinaryIO, path: AnyPath, *, pixels: bool = True) -> Dataset:
     """Read a DICOM file, or all of it before its pixels.
 
     Raises:
@@ -52,7 +51,7 @@ def load(file: BinaryIO, path: Path, *, pixels: bool = True) -> Dataset:
         raise UserError(str(path), found, "a DICOM file", "Fetch or save the file again.") from None
 
 
-def describe(dataset: Dataset, path: Path) -> Header:
+def describe(dataset: Dataset, path: AnyPath) -> Header:
     """Give the image's size and kind.
 
     Raises:
@@ -78,7 +77,7 @@ def describe(dataset: Dataset, path: Path) -> Header:
     )
 
 
-def decode(dataset: Dataset, path: Path) -> Image.Image:
+def decode(dataset: Dataset, path: AnyPath) -> Image.Image:
     """Decode a dataset that :func:`describe` passed to a Pillow image of mode L or RGB.
 
     Raises:
@@ -134,7 +133,7 @@ def _scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint8
     return np.rint(np.clip((values - float(black)) * (255 / (white - black)), 0, 255)).astype(np.uint8)
 
 
-def _check_decoder(dataset: Dataset, path: Path) -> None:
+def _check_decoder(dataset: Dataset, path: AnyPath) -> None:
     from pydicom.pixels.decoders.base import get_decoder
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
@@ -150,7 +149,7 @@ def _check_decoder(dataset: Dataset, path: Path) -> None:
         raise UserError(str(path), found, expected, f"Install one of pydicom's plugins for it: {choices}.")
 
 
-def _check_inflated(file: BinaryIO, path: Path) -> None:
+def _check_inflated(file: BinaryIO, path: AnyPath) -> None:
     """Refuse a deflated file of more bytes than the largest image has; what was read is forgotten piece by piece."""
     from pydicom.filereader import read_dataset, read_preamble
     from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -168,7 +167,7 @@ def _check_inflated(file: BinaryIO, path: Path) -> None:
         file.seek(0)
 
 
-def _check_frame(dataset: Dataset, path: Path) -> None:
+def _check_frame(dataset: Dataset, path: AnyPath) -> None:
     """Refuse a compressed image of other sides than the file states: decoders make room for what it says itself."""
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
@@ -203,7 +202,7 @@ def sides(frame: bytes) -> tuple[int, int]:
         raise ValueError("compressed pixels that state no size") from None
 
 
-def _no_pixels(dataset: Dataset, path: Path) -> UserError:
+def _no_pixels(dataset: Dataset, path: AnyPath) -> UserError:
     kind = dataset.get("SOPClassUID")
     name = f' ("{kind.name}")' if kind is not None else ""
     return UserError(str(path), f"a DICOM file without pixels{name}", "an image")
