@@ -1,7 +1,6 @@
 """The report: its numbers by hand, and a page that shows names as names and asks for nothing."""
 
 import base64
-import csv
 import importlib.util
 import io
 import itertools
@@ -38,8 +37,15 @@ from subclass_kd.report.measures import (
 )
 from subclass_kd.report.points import Choices
 from subclass_kd.report.thumbnails import thumbnails
+from subclass_kd.spreadsheet import csv_line
 
-HOSTILE = ['<script>alert("x")</script>', '"><img src=x onerror=alert(1)>', "=HYPERLINK()", "{{ 7 * 7 }}", "a&amp;b"]
+HOSTILE = [
+    '<script>alert("x")</script>',
+    '"><img src=x onerror=alert(1)>',
+    "=HYPERLINK()",
+    "{{ 7 * 7 }}",
+    "'=a&amp;b;=1,\t+2",
+]
 CLASSES = ["</title>negative", '"><b>positive']
 SUBCLASSES = dict(zip(HOSTILE, [CLASSES[0], CLASSES[1], CLASSES[1], CLASSES[0], CLASSES[1]], strict=True))
 PARENT = np.array([CLASSES.index(name) for name in SUBCLASSES.values()])
@@ -61,13 +67,12 @@ def one_part(folder, random, wrong, patients=0):
     folder.mkdir(parents=True)
     labels = {"train": np.arange(10) % 5, "validation": np.arange(40) % 5, "test": random.integers(5, size=80)}
     with (folder / "samples.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["sample", "class", "subclass", "split", *(["group"] if patients else [])])
+        file.write(csv_line(["sample", "class", "subclass", "split", *(["group"] if patients else [])]))
         for split, numbers in labels.items():
             for place, k in enumerate(numbers):
-                names = f"'=cmd()<i>{split}{place}", list(SUBCLASSES.values())[k], HOSTILE[k]
+                names = f"=cmd()<i>{split}{place}", list(SUBCLASSES.values())[k], HOSTILE[k]
                 group = [f"{folder.name}-{split}-{place % patients}"] if patients else []
-                writer.writerow([*(f"'{name}" if name.startswith("=") else name for name in names), split, *group])
+                file.write(csv_line([*names, split, *group]))
     logits = {}
     for role, networks in (("students", ARMS), ("teachers", TEACHERS)):
         for name, outputs in networks.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def check_files(folder: Path) -> frozenset[str]:
     Raises:
         UserError: there is no bundle, or a file of it is missing, damaged or without a checksum.
     """
-    if not (folder / MANIFEST).is_file():
+    if not os.path.isfile(folder / MANIFEST):  # unlike Path.is_file, no error where the folder may not be read
         raise UserError(str(folder), f"no {MANIFEST}", "a bundle", MAKE)
     stated = _read_sums(folder)
     for name in (MANIFEST, MODEL):
