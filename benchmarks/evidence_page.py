@@ -51,6 +51,7 @@ def page(folder: Path) -> str:
     waiting = [f"`{name}`" for name in TABLES if name not in tables]
     if waiting:
         parts.append(f"Planned and not yet run: {', '.join(waiting)}.")
+    parts += when_not(tables)
     parts += recipe(folder / "recipe-search.json")
     parts += dose(folder / "dose-response.json")
     return "\n\n".join(parts) + "\n"
@@ -96,6 +97,22 @@ def unseen(row: dict[str, Any]) -> str:
         points, interval, _, verdict = evidence_markdown.difference_cells(each)
         pairs.append(f"`{each['arm']}` - `{each['reference']}` {points} ({interval}), {verdict}")
     return UNSEEN.format(images=rows[0]["test_images"], pairs="; ".join(pairs)) if rows else ""
+
+
+def when_not(tables: dict[str, dict[str, Any]]) -> list[str]:
+    """Give the section on what the tool itself says of each table, where it finds anything."""
+    lines = ["| table | `skd` - `kd`, F1 points | what the tool names |", "|---|---|---|"]
+    for table in tables.values():
+        for variant, row in table["variants"].items():
+            said = [finding["kind"] for run in row["runs"].values() for finding in run["diagnosis"]["findings"]]
+            pairs = {(each["arm"], each["reference"]): each for each in row["differences"]["f1"]}
+            if said and ("skd", "kd") in pairs:
+                points, interval, _, verdict = evidence_markdown.difference_cells(pairs["skd", "kd"])
+                lines.append(f"| {variant} | {points} ({interval}), {verdict} | {', '.join(dict.fromkeys(said))} |")
+    if len(lines) == 2:
+        return []
+    found = "What each means, how it is measured and what to try: [diagnosis](diagnosis.md)."
+    return ["## When it does not help", found, "\n".join(lines)]
 
 
 def recipes(row: dict[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ def microseconds(lesson: Lesson) -> float:
     logits = torch.randn(BATCH, 10, requires_grad=True)
     batch = torch.randint(IMAGES, (BATCH,))
     parts = torch.empty(2, BATCH)
-    criterion = Criterion(lesson, torch.arange(IMAGES), Fabric(accelerator="cpu", devices=1))
+    criterion = Criterion(lesson, torch.arange(IMAGES), IMAGES, Fabric(accelerator="cpu", devices=1))
     started = time.process_time()
     for step in range(REPEATS):
         if step % (IMAGES // BATCH) == 0:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from benchmarks.machine import describe_machine
 from subclass_kd.bundle import INPUT, Bundle, make_session
-from subclass_kd.bundle_files import seal
+from subclass_kd.bundle_files import describe_files, seal
 from subclass_kd.cores import count_cores
 from subclass_kd.deployed import Deployed, to_onnx
 from subclass_kd.hierarchy import SubclassHierarchy
@@ -48,6 +48,7 @@ def make_bundle(folder: Path, side: int) -> Bundle:
         "outputs": ["class_probabilities", "subclass_probabilities"],
         "temperature": {"value": 1.0},
         "decision": {"threshold": 0.5},
+        "files": describe_files(folder),
     }
     (folder / "bundle.json").write_text(json.dumps(stated))
     seal(folder)

@@ -43,6 +43,15 @@ TEACHERS = (  # each level is several options; what it costs is in the table
     ("teacher.epochs=4",),  # stopped early: less sure of its training images
     ("teacher.epochs=12", "teacher.members=3"),
     ("teacher.epochs=12", "teacher.members=3", "teacher.cross_fit=true"),  # after Dao et al. 2021, arXiv:2104.09732
+    ("teacher.epochs=12", "teacher.options={width: 32}"),
+    (  # benchmarks/imagenet.py: has seen ImageNet, and sees the images enlarged
+        "teacher.model=benchmarks.imagenet:efficientnet_lite0",
+        "teacher.options={}",
+        "teacher.size=96",
+        "teacher.epochs=4",
+        "teacher.learning_rate=0.001",
+        "teacher.batch_size=32",
+    ),
 )
 # Setting -> (the arms that it concerns, its levels); a dozen is a multiple of each number of levels.
 SPACE: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
@@ -54,6 +63,7 @@ SPACE: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "teacher": (("kd", "skd"), TEACHERS),
     "hard target": (("skd",), tuple((f"distillation.hard_target={target}",) for target in ("subclass", "class"))),
     "within class": (("skd",), tuple((f"distillation.within_class={weight}",) for weight in (0.5, 1, 2))),
+    "unlabelled": (("kd", "skd"), tuple((f"distillation.unlabelled={on}",) for on in ("false", "true"))),
 }
 DOZEN = 12
 

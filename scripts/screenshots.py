@@ -1,9 +1,11 @@
 """Look at a page in headless Chromium: screenshots at phone and laptop size, light and dark, and a PDF as printed.
 
 python scripts/screenshots.py PAGE.html FOLDER [--dark] [--chromium PATH]
+python scripts/screenshots.py BUNDLE FOLDER IMAGE... [--dark] [--chromium PATH]
 
-The browser gets no network: a proxy of ours refuses all. What a page logs on its console, or asks for, is told of, and
-then the exit code is 1.
+Of a bundle, it is the page of skd serve with the images answered, at phone and laptop size. The browser gets no
+network: a proxy of ours refuses all. What a page logs on its console, or asks for, is told of, and then the exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 from urllib.parse import urlsplit
 
 from PIL import Image, ImageChops
@@ -84,12 +86,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("images", type=Path, nargs="*", help="to be answered, where PAGE is a bundle")
     parser.add_argument("--chromium", default=next(filter(None, map(shutil.which, NAMES)), None))
     parser.add_argument("--dark", action="store_true", help="dark as well as light")
     given = parser.parse_args()
     if given.chromium is None:
         sys.exit("No Chromium was found. Install Debian's chromium, or give --chromium.")
     given.folder.mkdir(parents=True, exist_ok=True)
+    if given.page.is_dir():
+        from screenshots_served import photograph
+
+        schemes = ["light", "dark"] if given.dark else ["light"]
+        leave(photograph(given.page, given.images, given.folder, given.chromium, schemes))
     logged = []
     for name, (width, height) in SIZES.items():
         for look, more in LOOKS.items() if given.dark else [("", ())]:
@@ -101,6 +109,11 @@ def main() -> None:
     file = given.folder / f"{given.page.stem}-print.pdf"
     logged += chromium(given.chromium, given.page, f"--print-to-pdf={file.resolve()}", "--no-pdf-header-footer")
     print(file)
+    leave(logged)
+
+
+def leave(logged: list[str]) -> NoReturn:
+    """End, with what a page logged."""
     for line in dict.fromkeys(logged):
         print(line, file=sys.stderr)
     sys.exit(bool(logged))

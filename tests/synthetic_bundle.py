@@ -4,7 +4,7 @@ import json
 
 from onnx import TensorProto, helper, save
 
-from subclass_kd.bundle_files import seal
+from subclass_kd.bundle_files import describe_files, seal
 
 
 def write_bundle(folder, *, channels=1, size=8, resize=True, threshold=0.25, classes=("dark", "bright")):
@@ -57,6 +57,7 @@ def write_bundle(folder, *, channels=1, size=8, resize=True, threshold=0.25, cla
         "outputs": [output.name for output in outputs],
         "temperature": {"value": 1.0},
         "decision": {"threshold": threshold if columns == 2 else None},
+        "files": describe_files(folder),
     }
     (folder / "bundle.json").write_text(json.dumps(stated))
     seal(folder)

@@ -160,6 +160,10 @@ def test_a_page_of_a_tiny_table_says_that_it_is_an_interim_one(made, benchmark, 
     text = page.page(folder / "json")
     assert "### Fashion-MNIST as 2x5" in text
     assert "Planned and not yet run: `chest-xray`" in text
+    [names] = [line for line in text.partition("## When it does not help")[2].splitlines() if "2,000 images" in line]
+    [run] = json.loads((folder / "json/fashion-2x5.json").read_text())["variants"]["2,000 images"]["runs"].values()
+    kinds = [finding["kind"] for finding in run["diagnosis"]["findings"]]
+    assert names.endswith(f"| {', '.join(kinds)} |")
     page.main(["--json", str(folder / "json"), "--page", str(tmp_path / "evidence.md")])
     assert (tmp_path / "evidence.md").read_text() == text
     assert (folder / "json/differences.svg").read_text().startswith("<?xml")

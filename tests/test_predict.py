@@ -18,7 +18,7 @@ from PIL import Image
 
 from subclass_kd import extras
 from subclass_kd.bundle import Bundle
-from subclass_kd.bundle_files import seal
+from subclass_kd.bundle_files import describe_files, seal
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.predict import BATCH, check_sources, columns, find_images, predict_files
@@ -303,6 +303,10 @@ def test_sources_without_images_are_refused_before_anything_is_predicted(
     assert message in str(caught.value)
 
 
+def restate(folder):
+    change_bundle(folder, files=describe_files(folder))
+
+
 def drop(folder, key):
     stated = json.loads((folder / "bundle.json").read_text())
     del stated[key]
@@ -368,7 +372,9 @@ def test_a_bundle_without_sense_is_refused_by_its_key(keys, key, found, tmp_path
     assert str(caught.value).endswith("Export it again, or copy the whole folder.")
 
 
-@pytest.mark.parametrize("key", ["hierarchy", "positive", "preprocessing", "outputs", "decision", "temperature"])
+@pytest.mark.parametrize(
+    "key", ["hierarchy", "positive", "preprocessing", "outputs", "decision", "temperature", "files"]
+)
 def test_a_bundle_without_a_key_is_refused(key, tmp_path):
     folder = write_bundle(tmp_path / "b")
     drop(folder, key)
@@ -380,6 +386,11 @@ def test_a_graph_of_other_widths_than_names_is_refused(tmp_path):
     two, three = write_bundle(tmp_path / "b"), write_bundle(tmp_path / "c", classes=("dark", "bright", "none"))
     (two / "model.onnx").write_bytes((three / "model.onnx").read_bytes())
     seal(two)
+    with pytest.raises(
+        UserError, match=r'bundle.json, key "files": found .* the SHA-256 of each file, as in SHA256SUMS'
+    ):
+        Bundle(two)
+    restate(two)
     with pytest.raises(UserError, match=r"found a graph of \[\('class_probabilities', 3\)\]; expected \[\('class_"):
         Bundle(two)
     change_bundle(three, preprocessing={"height": 9, "width": 9})
@@ -395,7 +406,7 @@ def sealed(tmp_path_factory):
     folder = write_bundle(tmp_path_factory.mktemp("sealed") / "b")
     for name in ("MODEL_CARD.md", "model.safetensors", "model-int8.onnx"):
         (folder / name).write_bytes(b"# Model card\n" * 3)
-    seal(folder)
+    restate(folder)
     return folder, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 

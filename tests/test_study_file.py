@@ -12,7 +12,7 @@ from subclass_kd.study_file import load_study, make_study
 
 DEFAULTS = {
     "data": {
-        "kind": "fashion-mnist", "root": None, "table": None, "columns": {}, "pattern": [],
+        "kind": "fashion-mnist", "root": None, "unlabelled": None, "table": None, "columns": {}, "pattern": [],
         "size": None, "channels": None, "white": 65535, "store_limit": 50.0,
         "train_images": None, "validation": 0.2, "test": 0.2, "folds": None, "fold": None,
     },
@@ -28,7 +28,10 @@ DEFAULTS = {
         "model": "small:convnet", "pretrained": False, "options": {},
         "epochs": 40, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 0.01, "compile": False, "size": None,
     },
-    "distillation": {"temperature": 1.0, "alpha": 0.9, "hard_target": "subclass", "views": 8, "within_class": 1.0},
+    "distillation": {
+        "temperature": 1.0, "alpha": 0.9, "hard_target": "subclass", "views": 8, "within_class": 1.0,
+        "unlabelled": False,
+    },
     "augment": {
         "flip": True, "shift": 0.08, "flip_vertical": False, "rotate90": False, "crop": 0.0,
         "rotation": 0.0, "scale": 0.0, "shear": 0.0,

@@ -271,3 +271,11 @@ def test_a_curriculum_shows_easy_images_first_in_as_many_steps(pixels):
     assert sorted(rows[:15]) == sorted(rows[15:30]) == sorted(easy)
     for epoch in (1, 2):
         assert sorted(rows[30 * epoch : 30 * (epoch + 1)]) == list(range(30))
+
+
+def test_a_member_without_an_image_of_the_first_stage_begins_with_the_first_that_it_has(pixels):
+    """What may happen to a member of a cross-fitted teacher: its images are of stages 1 and 2 alone."""
+    stage = np.where(LABELS.numpy() % 2 == 0, 1, 2)
+    fit(late := Recording(), Lesson(HIERARCHY, LABELS, stage=stage), pixels)
+    fit(early := Recording(), Lesson(HIERARCHY, LABELS, stage=stage - 1), pixels)
+    assert all(one.equal(other) for (_, one), (_, other) in zip(late.seen, early.seen, strict=True))

@@ -36,7 +36,7 @@ def trained_teacher(bench: Bench, name: str) -> nn.Module:
 
 
 def make_targets(bench: Bench, job: Job) -> None:
-    """Store a teacher's logits for every view of every training image."""
+    """Store a teacher's logits for every view of every image that it teaches with."""
     weights = _load(bench, job.name)
     origin = _origin(bench, weights)
     answering, fabric, notes = _answering(bench, job.name, weights)
@@ -44,7 +44,7 @@ def make_targets(bench: Bench, job: Job) -> None:
     parts = targets.Parts(bench.out / job.path, fingerprint(job.recipe, asdict(origin), asdict(arithmetic), notes))
     logits = targets.compute(
         answering,
-        Feed(bench.pixels.images, bench.pixels.train, fabric),
+        Feed(bench.pixels.images, bench.taught.rows, fabric),
         bench.views,
         fabric,
         arithmetic.batch_size,
@@ -115,7 +115,7 @@ def _answering(bench: Bench, name: str, weights: list[Weights]) -> tuple[list[nn
     if arithmetic.precision == "float32":
         return [exact.setup_module(network).eval() for network in networks], exact, notes
     coarse = make_fabric(bench.study, "bfloat16")
-    feed = Feed(bench.pixels.images, bench.pixels.train, exact)
+    feed = Feed(bench.pixels.images, bench.taught.rows, exact)
     layout = arithmetic.memory_format
     difference = max(targets.largest_difference(network, feed, exact, coarse, layout) for network in networks)
     accurate = difference <= targets.MOST_DIFFERENCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,7 +46,7 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def teachers_of(arms: list[str]) -> list[TeacherName]:
+def teachers_of(arms: Sequence[str]) -> list[TeacherName]:
     """Name the teachers that these arms need, each once, in table order.
 
     >>> teachers_of(["scratch", "kd", "kd-collapsed", "skd"])

@@ -47,16 +47,29 @@ class Bench:
         return Pixels(samples.images, train, validation, samples.positive)
 
     @cached_property
+    def taught(self) -> Pixels:
+        """What a student of a teacher may see: the same, and images without labels if the study has any."""
+        rest = self.samples.unlabelled
+        return self.pixels if rest is None else replace(self.pixels, unlabelled=torch.from_numpy(rest))
+
+    @cached_property
     def part_of(self) -> Tensor | None:
-        """(n,) int64: the member of a cross-fitted teacher that trains without each image, and so answers for it."""
-        teacher = self.study.teacher
-        return torch.from_numpy(cross_fit_parts(self.samples, teacher.members)) if teacher.cross_fit else None
+        """(n,) int64: the member of a cross-fitted teacher that trains without each image, and so answers for it.
+
+        No member has trained on the images without labels: they take turns to answer for them.
+        """
+        teacher, rest = self.study.teacher, self.samples.unlabelled
+        if not teacher.cross_fit:
+            return None
+        parts = torch.from_numpy(cross_fit_parts(self.samples, teacher.members))
+        return parts if rest is None else torch.cat([parts, torch.arange(len(rest)) % teacher.members])
 
     def pixels_of(self, member: int | None) -> Pixels:
         """Give what a member of a teacher may see: all, or with cross-fitting all training images but its part."""
         if self.part_of is None:
             return self.pixels
-        return replace(self.pixels, train=self.pixels.train[self.part_of != member])
+        train = self.pixels.train
+        return replace(self.pixels, train=train[self.part_of[: len(train)] != member])
 
     @cached_property
     def weights(self) -> Tensor | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from subclass_kd.bundle_files import MANIFEST, MODEL, MODEL_INT8, REMEDY, check_files
 from subclass_kd.bundle_manifest import Statement, judge, read_manifest
 from subclass_kd.cores import count_cores
-from subclass_kd.data.images import AnyPath, read_image
+from subclass_kd.data.images import MOST_PIXELS, AnyPath, decode_image, read_image
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
 
@@ -52,13 +52,14 @@ class Bundle:
     def __init__(self, folder: Path, *, int8: bool = False, threads: int | None = None) -> None:
         demand("This command", "predict")
         self.folder = folder
-        names = check_files(folder)
+        sums = check_files(folder)
         self.stated = read_manifest(folder)
-        self._statement = known = judge(self.stated, str(folder / MANIFEST))
+        known = judge(self.stated, str(folder / MANIFEST), sums)
         self.classes, self.subclasses, self.parents = known.classes, known.subclasses, known.parents
         self.positive, self.threshold, self.shape = known.positive, known.threshold, known.shape
+        self._size, self._white = known.shape[1] if known.resize else None, known.white
         model = folder / (MODEL_INT8 if int8 else MODEL)
-        if model.name not in names:
+        if model.name not in sums:
             raise UserError(str(folder), "no student of 8 bits", "a bundle made with --int8", "Leave out --int8.")
         self._session = make_session(model, threads or count_cores())
         _check_graph(self._session, known, str(model))
@@ -70,11 +71,26 @@ class Bundle:
             UserError: as :func:`subclass_kd.data.images.read_image`, or the image is not of the one size that a study
                 without ``data.size`` has.
         """
-        channels, height, width = self.shape
-        image = read_image(path, channels, height if self._statement.resize else None, self._statement.white)
+        return self._fitting(read_image(path, self.shape[0], self._size, self._white), str(path))
+
+    def decode(self, content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
+        """Read a file's content to pixels (C, H, W) as :meth:`read` does; nothing touches the disk.
+
+        Args:
+            content: of the whole file.
+            name: that the file had, for messages; its suffix may tell DICOM.
+            most_pixels: that the image may have.
+
+        Raises:
+            UserError: as :meth:`read`.
+        """
+        return self._fitting(decode_image(content, name, self.shape[0], self._size, self._white, most_pixels), name)
+
+    def _fitting(self, image: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
+        _, height, width = self.shape
         if image.shape != self.shape:
             found, expected = f"{image.shape[2]} x {image.shape[1]} pixels", f"{width} x {height}, as in training"
-            raise UserError(str(path), found, expected)
+            raise UserError(where, found, expected)
         return image
 
     def answer(self, pixels: NDArray[np.uint8]) -> Answer:

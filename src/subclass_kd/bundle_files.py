@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from subclass_kd.errors import UserError
 
@@ -23,13 +24,19 @@ def seal(folder: Path) -> None:
     (folder / SUMS).write_bytes("".join(lines).encode())
 
 
-def check_files(folder: Path) -> frozenset[str]:
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Give SHA-256 and size of each file in a folder that bundle.json states: all but itself and SHA256SUMS."""
+    paths = sorted(path for path in folder.iterdir() if path.name not in (MANIFEST, SUMS))
+    return {path.name: {"sha256": _digest(path), "bytes": path.stat().st_size} for path in paths}
+
+
+def check_files(folder: Path) -> dict[str, str]:
     """Hold every file that SHA256SUMS lists against its checksum.
 
     They tell a damaged copy, not a forged one: whoever can change a file can change its checksum.
 
     Returns:
-        Names of the files; bundle.json and model.onnx are among them.
+        Name -> SHA-256; bundle.json and model.onnx are among them.
 
     Raises:
         UserError: there is no bundle, or a file of it is missing, damaged or without a checksum.
@@ -48,7 +55,7 @@ def check_files(folder: Path) -> frozenset[str]:
             raise UserError(str(folder / name), what, "a file of the bundle", REMEDY) from None
         if found != digest:
             raise UserError(str(folder / name), f"another content than {SUMS} states", "the same", REMEDY)
-    return frozenset(stated)
+    return stated
 
 
 def _read_sums(folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from subclass_kd.bundle_files import MAKE, MANIFEST, REMEDY
+from subclass_kd.bundle_files import MAKE, MANIFEST, REMEDY, SUMS
 from subclass_kd.errors import UserError
 from subclass_kd.files import require_json
 
@@ -55,12 +55,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return stated
 
 
-def judge(stated: Mapping[str, Any], where: str) -> Statement:
+def judge(stated: Mapping[str, Any], where: str, sums: Mapping[str, str]) -> Statement:
     """Take what is needed to ask a student, or refuse it.
 
     Args:
         stated: bundle.json as plain values.
         where: its path.
+        sums: name -> SHA-256 of the bundle's files.
 
     Raises:
         UserError: a key is missing, or its value has no sense; it names the key.
@@ -102,6 +103,13 @@ def judge(stated: Mapping[str, Any], where: str) -> Statement:
     resize = get("preprocessing.resize")
     fits = resize is False or (resize is True and pixels["height"] == pixels["width"])
     want("preprocessing.resize", fits, "false, or true with as many rows as columns")
+    files = get("files")
+    same = isinstance(files, Mapping) and all(
+        isinstance(row := files.get(name), Mapping) and row.get("sha256") == digest and type(row.get("bytes")) is int
+        for name, digest in sums.items()
+        if name != MANIFEST
+    )
+    want("files", same, f"the size and the SHA-256 of each file, as in {SUMS}")
     return Statement(
         classes=tuple(classes),
         subclasses=tuple(row["name"] for row in rows) if SUBCLASS_OUTPUT in outputs else (),

@@ -145,12 +145,12 @@ def _preprocessing(run: Run) -> str:
     )
 
 
-def _versions() -> dict[str, str | None]:
+def _versions() -> dict[str, str]:
     packages = ("numpy", "pillow", "pydicom", "torch", "onnx", "onnxscript", "onnxruntime", "timm")
     return {
         "subclass_kd": subclass_kd.__version__,
         "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
+        **{name: found for name in packages if (found := _version(name)) is not None},
     }
 
 

@@ -38,6 +38,7 @@ class Data(Section):
 
     kind: Literal["fashion-mnist", "lidc-votes", "folder", "table", "mhist"] = "fashion-mnist"
     root: Path | None = Field(None, strict=False, description="folder of the images")
+    unlabelled: Path | None = Field(None, strict=False, description="folder of images without labels, for a teacher")
     table: Path | None = Field(None, strict=False, description="CSV, TSV, Parquet or Excel file, for kind: table")
     columns: dict[ColumnName, str] = Field(default_factory=dict, description="what the table's columns are called")
     pattern: list[str] = Field(default_factory=list, description="regular expressions on file names, first match wins")
@@ -171,6 +172,10 @@ class Distillation(Section):
         1.0, ge=0, le=10, description="weight, in the teacher's part, of what is said of the subclasses inside a class"
     )
 
+    unlabelled: bool = Field(
+        False, description="also show what data.train_images leaves out, with the teacher's word and no label"
+    )
+
     @property
     def stored(self) -> int | None:
         """How many views have stored targets; None for views that are made and answered online."""
@@ -244,6 +249,14 @@ class Study(Section):
         teacher = info.data.get("teacher")
         if teacher is not None and teacher.cross_fit and value.stored is None:
             raise ValueError("views: a whole number from 1 to 1000 beside teacher.cross_fit, whose targets are stored")
+        return value
+
+    @field_validator("curriculum")
+    @classmethod
+    def _every_image_has_a_stage(cls, value: Curriculum, info: ValidationInfo) -> Curriculum:
+        distillation = info.data.get("distillation")
+        if value.student and distillation is not None and distillation.unlabelled:
+            raise ValueError("student: false beside distillation.unlabelled, whose images have no stage")
         return value
 
     @field_validator("arms", "seeds")

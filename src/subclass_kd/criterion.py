@@ -33,13 +33,16 @@ class Criterion:
 
     Args:
         lesson: what is taught.
-        rows: (n,) the training images among all samples.
+        rows: (n + u,) the images to learn from among all samples.
+        labelled: n, how many of them, the first, have a label; of the others the loss is its soft part alone.
         fabric: device.
     """
 
-    def __init__(self, lesson: Lesson, rows: Tensor, fabric: Fabric) -> None:
-        self.lesson = lesson
-        self.labels = fabric.to_device(lesson.labels[rows])  # (n,)
+    def __init__(self, lesson: Lesson, rows: Tensor, labelled: int, fabric: Fabric) -> None:
+        self.lesson, self.labelled = lesson, labelled
+        labels = lesson.labels[rows]
+        labels[labelled:] = 0  # what they are is not looked at
+        self.labels = fabric.to_device(labels)  # (n + u,)
         targets = lesson.targets
         self.stored = fabric.to_device(targets) if isinstance(targets, Tensor) else None  # (V, n, K)
         self.teacher = None if isinstance(targets, Tensor) else targets
@@ -52,7 +55,13 @@ class Criterion:
         """Make ready for an epoch of one view of the images."""
         self.view = view
         if self.mixes and self.stored is not None:
-            self.mixed, self.excess = losses.mixed_targets(self.stored[view], self.labels, self.lesson.alpha)
+            known = losses.mixed_targets(
+                self.stored[view, : self.labelled], self.labels[: self.labelled], self.lesson.alpha
+            )
+            others = losses.mixed_targets(self.stored[view, self.labelled :], self.labels[self.labelled :], alpha=1.0)
+            self.mixed, self.excess = (
+                torch.cat(both) for both in zip(known, others, strict=True)
+            )  # (n + u, K), (n + u,)
 
     def __call__(self, logits: Tensor, batch: Tensor, images: Tensor) -> Loss:
         """Give the loss of logits (B, K) for the training images ``batch`` (B,), seen as (B, C, H, W)."""
@@ -79,23 +88,28 @@ class Criterion:
             hard_target=lesson.hard_target,
             within_class=lesson.within_class,
         )
-        return Loss(loss.total, loss.hard.detach())
+        if len(self.labels) == self.labelled:
+            return Loss(loss.total, loss.hard.detach())
+        return Loss(torch.where(batch < self.labelled, loss.total, loss.soft), loss.hard.detach())
 
-    def means(self, total: float, hard: float, seen: Tensor) -> tuple[float, float, float]:
-        """Turn means over an epoch into those of the loss and its parts.
+    def means(self, total: Tensor, hard: Tensor, seen: Tensor) -> tuple[float, float, float]:
+        """Give the means over an epoch of the loss and its two parts.
 
         Args:
-            total: mean of the loss.
-            hard: mean of its hard part.
-            seen: (m,) the training images of the epoch, as often as they were seen.
+            total: (m,) the loss of each image that was seen.
+            hard: (m,) its hard part.
+            seen: (m,) which image each was.
 
         Returns:
-            (total, hard, soft), where total = alpha * soft + (1 - alpha) * hard; soft is 0 without a teacher, or with
-            an alpha of 0.
+            (total, hard, soft): total and soft over all images, hard over those with a label. soft is 0 without a
+            teacher, or with an alpha of 0.
         """
         alpha = self.lesson.alpha
-        if self.lesson.targets is None or alpha == 0:
-            return total, hard, 0.0
+        total, hard, known = total.double(), hard.double(), seen < self.labelled
         if self.mixes:
-            total -= self.excess[seen].mean().item()
-        return total, hard, (total - (1 - alpha) * hard) / alpha
+            total = total - self.excess[seen]
+        soft = torch.zeros_like(total)
+        if self.lesson.targets is not None and alpha > 0:
+            soft = torch.where(known, (total - (1 - alpha) * hard) / alpha, total)
+        means: list[float] = torch.stack([total.mean(), hard[known].mean(), soft.mean()]).tolist()
+        return means[0], means[1], means[2]

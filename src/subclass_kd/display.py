@@ -63,6 +63,11 @@ class RunProgress:
         """Note which fold comes now."""
         self.of_fold, self.decoded, self.total = f"fold {number + 1} of {folds}", (0, 0), 0
 
+    def damaged(self, paths: Sequence[str]) -> None:
+        """Name files that are made again because they are not as they were written."""
+        for path in paths:
+            self._line(f"{path} is damaged: made again")
+
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Note what there is to do."""
         self.remaining = {job.path: job.epochs for job in jobs if job.epochs}

@@ -90,7 +90,7 @@ def _run_here(
     try:
         choices = check(study, samples, before)
         prepare(1, choices.as_dict())
-        for group in grouped(jobs, choices.student.chosen.members):
+        for group in grouped(jobs, choices.student.chosen.members, study.distillation.unlabelled):
             for job in group:
                 on_event(job, "started", None)
             make(study, samples, out, group, choices, lambda job, epoch: on_event(job, "epoch", epoch))
@@ -147,7 +147,7 @@ def _run_side_by_side(
                 raise content if isinstance(content, UserError) else RuntimeError(content)
             if not group:  # the check
                 choices = content
-                waiting = grouped(jobs, content["student"]["chosen"]["members"])
+                waiting = grouped(jobs, content["student"]["chosen"]["members"], study.distillation.unlabelled)
                 alone = study.workers == "auto" and not content["device"].startswith("cpu")
                 idle = {number} if alone else {number, *idle}
                 prepare(len(idle), content)
@@ -209,11 +209,14 @@ def _work(
 
     from subclass_kd.arithmetic import from_dict
     from subclass_kd.build import check
+    from subclass_kd.checkpoint import stop_at_a_checkpoint
     from subclass_kd.device import keep_freed_memory
     from subclass_kd.work import make
 
     torch.set_num_threads(1)
     keep_freed_memory()
+    stop_at_a_checkpoint()
+    events.cancel_join_thread()  # at the end nobody may be left who reads them
 
     def attempt(group: tuple[Job, ...], action: Callable[[], Any]) -> None:
         try:

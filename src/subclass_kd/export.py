@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from subclass_kd import latency, store
-from subclass_kd.bundle_files import CARD, MANIFEST, MODEL, MODEL_INT8, WEIGHTS, seal
+from subclass_kd.bundle_files import CARD, MANIFEST, MODEL, MODEL_INT8, WEIGHTS, describe_files, seal
 from subclass_kd.bundle_manifest import CLASS_OUTPUT, SUBCLASS_OUTPUT
 from subclass_kd.bundle_statement import state
 from subclass_kd.calibration import calibrated
@@ -73,6 +73,7 @@ def export_student(
         _write_weights(folder / WEIGHTS, run, best)
         stated["outputs"] = [CLASS_OUTPUT, *([SUBCLASS_OUTPUT] if model.subclasses else [])]
         (folder / CARD).write_text(model_card(stated), "utf-8")
+        stated["files"] = describe_files(folder)
         write_json(folder / MANIFEST, stated)
         seal(folder)
     return stated

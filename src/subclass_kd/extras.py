@@ -21,6 +21,7 @@ MODULES = {
     ),
     "export": ("torch", "timm", "lightning_fabric", "safetensors", "scipy", "onnx", "onnxscript", "onnxruntime"),
     "predict": ("onnxruntime",),
+    "serve": ("onnxruntime", "fastapi", "uvicorn", "python_multipart", "prometheus_client"),
     "tables": ("pyarrow",),
 }
 

@@ -59,7 +59,8 @@ def facts(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
         samples = part.samples
         labels = torch.from_numpy(samples.subclass_labels[samples.train])
         for seed in study.seeds:
-            logits = store.load(part.out / f"targets/subclass-seed{seed}.safetensors")["logits"][0]  # the image itself
+            stored = store.load(part.out / f"targets/subclass-seed{seed}.safetensors")["logits"]  # (V, n, K)
+            logits = stored[0, : len(labels)]  # the image itself, and none without a label
             found.append(target_facts(logits, labels, samples.hierarchy, temperature))
             last = store.notes(part.out / f"students/skd-seed{seed}.safetensors")["history"][-1]
             # Stored in nats and with the square of the temperature, which keeps the size of gradients

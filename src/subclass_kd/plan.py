@@ -65,10 +65,15 @@ def _members(study: Study) -> list[int | None]:
     return [None] if study.teacher.members == 1 else list(range(study.teacher.members))
 
 
-def grouped(jobs: Sequence[Job], members: int) -> list[tuple[Job, ...]]:
+def grouped(jobs: Sequence[Job], members: int, apart: bool = False) -> list[tuple[Job, ...]]:
     """Group jobs that one process does together: up to ``members`` students of a seed with as many outputs.
 
     Every other job is a group of its own; groups come in the order of their first jobs.
+
+    Args:
+        jobs: of a plan.
+        members: at most so many together.
+        apart: whether students of a teacher see images that others do not, and so are not grouped with them.
 
     >>> from subclass_kd.study_file import make_study
     >>> groups = grouped(plan(make_study({"seeds": 1, "arms": ["scratch", "kd", "skd"]}), ""), members=3)
@@ -76,9 +81,10 @@ def grouped(jobs: Sequence[Job], members: int) -> list[tuple[Job, ...]]:
     [['scratch', 'kd'], ['skd']]
     """
     groups: list[list[Job]] = []
-    open_: dict[tuple[int, str], list[Job]] = {}  # the group that the next student of this kind joins
+    open_: dict[tuple[int, str, bool], list[Job]] = {}  # the group that the next student of this kind joins
     for job in jobs:
-        key = (job.seed, ARMS[job.name].outputs) if job.kind == "students" else None
+        taught = apart and bool(job.needs)
+        key = (job.seed, ARMS[job.name].outputs, taught) if job.kind == "students" else None
         if key in open_ and len(open_[key]) < members:
             open_[key].append(job)
             continue
@@ -95,10 +101,11 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
 
     Predictions on the test split need every network to be trained: the test is touched once, at the end.
     """
-    teachers = teachers_of(list(study.arms))
+    teachers = teachers_of(study.arms)
     common = [store.FORMAT, data_fingerprint, study.precision, study.device, study.augment.model_dump()]
     common.append(study.curriculum.model_dump())
     teaching = [common, study.teacher.model_dump(), model_version(study.teacher), study.distillation.views]
+    taught = [teaching, study.distillation.unlabelled] if study.distillation.unlabelled else teaching
     learning = [teaching, study.student.model_dump(), model_version(study.student), study.distillation.model_dump()]
 
     def job(
@@ -120,7 +127,7 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
             for name in teachers
             for member in _members(study)
         ]
-        targets = {name: job("targets", name, seed, teacher_paths(study, name, seed), teaching) for name in teachers}
+        targets = {name: job("targets", name, seed, teacher_paths(study, name, seed), taught) for name in teachers}
         jobs += targets.values()
         for name in study.arms:
             teacher = ARMS[name].teacher

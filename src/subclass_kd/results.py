@@ -65,7 +65,7 @@ def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str,
     arms = {name: _network(pooled, "students", name) for name in study.arms}
     teachers = {
         name: _network(pooled, "teachers", name) | {"targets": _targets(pooled, name)}
-        for name in teachers_of(list(study.arms))
+        for name in teachers_of(study.arms)
     }
     decisions: dict[str, NDArray[np.int64]] = {
         name: np.stack([pooled.class_log_probs("students", name, seed).argmax(-1) for seed in study.seeds])
@@ -74,7 +74,7 @@ def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str,
     results: dict[str, Any] = {
         "schema": 1,
         "study": study.model_dump(mode="json", exclude={"workers": True, "data": {"store_limit"}}),
-        "environment": _environment(study, choices),
+        "environment": _environment(study, choices) | {"trained_with": _trained_with(pooled)},
         "data": describe([part.samples for part in parts]),
         "teachers": teachers,
         "label_bits": _label_bits(pooled) if "subclass" in teachers else None,
@@ -229,8 +229,8 @@ def _label_bits(pooled: _Pool) -> dict[str, Any]:
         of_parts = []
         for part in pooled.parts:
             # View 0 is the image itself: the targets hold the teacher's answer to it.
-            logits = store.load(part.out / f"targets/subclass-seed{seed}.safetensors")["logits"][0]
             labels = torch.from_numpy(part.samples.subclass_labels[part.samples.train])
+            logits = store.load(part.out / f"targets/subclass-seed{seed}.safetensors")["logits"][0, : len(labels)]
             of_parts.append(label_bits(logits.double().log_softmax(-1), labels, hierarchy))
         estimates["train"].append(
             {name: statistics.mean(getattr(bits, name) for bits in of_parts) for name in LabelBits._fields}
@@ -244,6 +244,13 @@ def _label_bits(pooled: _Pool) -> dict[str, Any]:
         }
         for split, by_seed in estimates.items()
     }
+
+
+def _trained_with(pooled: _Pool) -> list[str]:
+    """List the versions that the networks were trained with: more than one where seeds were added later."""
+    trainings = [one for arm in pooled.study.arms for one in pooled.trainings("students", arm)]
+    trainings += [one for teacher in teachers_of(pooled.study.arms) for one in pooled.trainings("teachers", teacher)]
+    return sorted({note["software"] for members in trainings for note in members if "software" in note})
 
 
 def _environment(study: Study, choices: Choices) -> dict[str, Any]:

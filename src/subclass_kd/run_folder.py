@@ -9,6 +9,7 @@ from typing import Any
 from subclass_kd.config import Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.errors import UserError
+from subclass_kd.lock import LOCK
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -27,7 +28,7 @@ def check_folder(study: Study, out: Path) -> None:
         raise UserError(str(out), "a file", "a folder for the run, or no such path", "Give another --out.")
     try:
         text = file.read_text("utf-8") if file.exists() else None
-        holds_others = text is None and out.exists() and any(out.iterdir())
+        holds_others = text is None and out.exists() and any(path.name != LOCK for path in out.iterdir())
     except OSError as error:
         expected = "a folder for the run, or no such path"
         raise UserError(str(out), error.strerror or str(error), expected, "Give another --out.") from None

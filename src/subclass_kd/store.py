@@ -9,7 +9,7 @@ from typing import Any
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole
 
-FORMAT = 1  # raised when old files must not be read by new code
+FORMAT = 2  # raised when old files must not be read by new code
 
 
 def save(path: Path, tensors: dict[str, Any], recipe: str, notes: dict[str, Any]) -> None:
@@ -17,6 +17,7 @@ def save(path: Path, tensors: dict[str, Any], recipe: str, notes: dict[str, Any]
     from safetensors.torch import save_file
 
     header = {"format": str(FORMAT), "recipe": recipe, "notes": json.dumps(notes, sort_keys=True)}
+    header["content"] = _content(header, tensors)
     with whole(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, header)
 
@@ -27,12 +28,9 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        return _checked(path)
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
 
 
@@ -49,12 +47,49 @@ def notes(path: Path) -> dict[str, Any]:
 
 
 def is_valid(path: Path, recipe: str) -> bool:
-    """Say whether a file is there, readable and made by this recipe."""
+    """Say whether a file is there, undamaged and made by this recipe."""
     try:
         header = _header(path)
+        if (header.get("format"), header.get("recipe")) != (str(FORMAT), recipe):
+            return False
+        _checked(path)
     except (OSError, ValueError):
         return False
-    return header.get("format") == str(FORMAT) and header.get("recipe") == recipe
+    return True
+
+
+def is_damaged(path: Path) -> bool:
+    """Say whether a file is there and not as it was written, which one of another version's format may well be."""
+    try:
+        if _header(path).get("format", "") not in ("", str(FORMAT)):
+            return False
+        _checked(path)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """Read a file's tensors, and hold all of the file against its checksum; ValueError if it is not as written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    header = _header(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    content = header.pop("content", None)
+    if content != _content(header, tensors):
+        raise ValueError("its checksum is another")
+    return tensors
+
+
+def _content(header: dict[str, str], tensors: dict[str, Any]) -> str:
+    """Fingerprint all that a file holds."""
+    return fingerprint(dict(sorted(header.items())), weights_fingerprint(tensors))
 
 
 def weights_fingerprint(weights: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from subclass_kd.data.scan import Look, scan
 from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole, write_json
+from subclass_kd.lock import FolderLock
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
 from subclass_kd.run_folder import check_folder, check_same_data, read_json
@@ -34,6 +36,9 @@ class Progress(Protocol):
     def fold(self, number: int, folds: int) -> None:
         """Tell which fold, from 0, comes now; not called where one split is all."""
 
+    def damaged(self, paths: Sequence[str]) -> None:
+        """Tell which files of the run are not as they were written, and are made again."""
+
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Tell which jobs are left, how many were done before, and how the networks compute (arithmetic.json)."""
 
@@ -48,6 +53,9 @@ class Silent:
         """Say nothing."""
 
     def fold(self, number: int, folds: int) -> None:
+        """Say nothing."""
+
+    def damaged(self, paths: Sequence[str]) -> None:
         """Say nothing."""
 
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
@@ -81,13 +89,17 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     watching = progress or Silent()
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
-    check_folder(study, out)
-    if study.data.folds is not None and study.data.fold is None:
-        return _run_folds(study, out, watching)
-    return _run_split(study, out, watching, read_json(out / ARITHMETIC))
+    with FolderLock(out) as lock:
+        if out.is_dir():
+            with contextlib.suppress(OSError):  # a finished run may lie where nothing can be written
+                lock.take()
+        check_folder(study, out)
+        if study.data.folds is not None and study.data.fold is None:
+            return _run_folds(study, out, watching, lock.take)
+        return _run_split(study, out, watching, read_json(out / ARITHMETIC), begin=lock.take)
 
 
-def _run_folds(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
+def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], None]) -> dict[str, Any]:
     """Run each fold as a study of its own, and judge their predictions together."""
     folds = [
         study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})})
@@ -97,6 +109,7 @@ def _run_folds(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
     looks = _check_folds(folds, folders, watching)
 
     def begin() -> None:  # with the first file of the first fold: from here on it is this study's folder
+        lock()
         write_json(out / "study.json", study.model_dump(mode="json"))
 
     marks = []
@@ -173,6 +186,9 @@ def _run_split(
     results = None if missing else _results(out, study, samples.fingerprint)
     if results is not None:
         return results
+    damaged = [job.path for job in missing if store.is_damaged(out / job.path)]
+    if damaged:
+        watching.damaged(damaged)
     missing.append(jobs[-1])  # the results, anew
     checked = _check_images(study, samples, findings, out, watching, looks)
     looks.clear()  # 1 kB an image
@@ -191,8 +207,9 @@ def _run_split(
         watching.begin(missing, len(jobs) - len(missing), workers, arithmetic)
 
     run_jobs(study, samples, out, missing, prepare, watching.event, chosen)
-    for part in out.rglob(".*.part"):  # left by a process that was killed while it wrote
-        part.unlink()
+    for pattern in (".*.part", ".*.checkpoint"):  # left by a process that was killed while it wrote, or just after
+        for left in out.rglob(pattern):
+            left.unlink()
     results = read_json(out / RESULTS)
     if results is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")

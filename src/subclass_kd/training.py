@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from subclass_kd import curriculum
 from subclass_kd.augment import Views
+from subclass_kd.checkpoint import Checkpoint, part, restore, state_of
 from subclass_kd.config import Network
 from subclass_kd.criterion import Criterion
 from subclass_kd.data.rows import Images
@@ -66,12 +67,35 @@ class Pixels:
         images: (N, C, H, W) uint8.
         train, validation: row numbers, (n,) int64.
         positive: number of the class that F1 speaks of.
+        unlabelled: (u,) row numbers of images of which only a teacher speaks, or None.
     """
 
     images: Images
     train: Tensor
     validation: Tensor
     positive: int
+    unlabelled: Tensor | None = None
+
+    @property
+    def rows(self) -> Tensor:
+        """Row numbers of all images to learn from, (n + u,), those with a label first."""
+        return self.train if self.unlabelled is None else torch.cat([self.train, self.unlabelled])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training is: the epoch that it is in, from 0, how many of its steps are done, and what went before.
+
+    Args:
+        epoch, step: as said.
+        seconds: that the epoch took so far.
+        histories: of each network, the epochs that are over, as plain values.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    histories: list[list[dict[str, Any]]] = field(default_factory=list)
 
 
 def train(
@@ -105,6 +129,7 @@ def train_together(
     seed: int,
     on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
     layout: torch.memory_format = torch.contiguous_format,
+    checkpoint: Checkpoint | None = None,
 ) -> list[tuple[dict[str, Tensor], list[Epoch]]]:
     """Train networks on the same images, and give of each the weights of its best epoch, with the history of all.
 
@@ -126,6 +151,7 @@ def train_together(
         seed: fixes order and dropout.
         on_epoch: called after each epoch with the number of each network.
         layout: in which weights and images lie in memory; changes speed, and the last digits.
+        checkpoint: keeps how far this is, and says where to go on; the result is that of a training without a stop.
 
     Returns:
         Of each network, the weights of the best epoch on the CPU, by name, and what each epoch did.
@@ -137,39 +163,60 @@ def train_together(
     model = models[0].to(memory_format=layout) if len(models) == 1 else Ensemble(models)
     decay = network.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
-    count = len(pixels.train)
-    steps = math.ceil(count / network.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(network.epochs * steps))
+    rows, steps = pixels.rows, math.ceil(len(pixels.train) / network.batch_size)
+    rate = warmup_cosine(network.epochs * steps)
     learner, learning = fabric.setup(model, optimizer)
     if network.compile:
         torch._dynamo.reset()  # what this process trained before must not decide what is compiled now
     forward = torch.compile(learner, dynamic=False) if network.compile else learner
 
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
-    feed, validation = (Feed(pixels.images, rows, fabric) for rows in (pixels.train, pixels.validation))
-    criteria = [Criterion(lesson, pixels.train, fabric) for lesson in lessons]
+    feed, validation = (Feed(pixels.images, own, fabric) for own in (rows, pixels.validation))
+    criteria = [Criterion(lesson, rows, len(pixels.train), fabric) for lesson in lessons]
     given = lessons[0].weights
-    weights = None if given is None else fabric.to_device(given[pixels.train])  # (n,)
+    weights = None if given is None else fabric.to_device(given[rows])  # (n + u,)
     histories: list[list[Epoch]] = [[] for _ in models]
     kept: list[dict[str, Tensor]] = [{} for _ in models]
     torch.manual_seed(seed)  # dropout
-    for number in range(network.epochs):
-        started = time.perf_counter()
+    device, place = fabric.device, Place()
+    earlier = checkpoint.read() if checkpoint else None
+    if earlier:
+        tensors, place = earlier[0], Place(**earlier[1])
+        restore(tensors, model, optimizer, device)
+        kept = [part(tensors, f"kept.{member}.") for member in range(len(models))]
+        histories = [[Epoch(**epoch) for epoch in history] for history in place.histories]
+        for member, history in enumerate(histories):
+            for epoch in history:
+                on_epoch(member, epoch)
+
+    def keep(checkpoint: Checkpoint, place: Place, parts: Tensor) -> None:
+        best = {f"kept.{member}.{name}": own for member in range(len(models)) for name, own in kept[member].items()}
+        told = [[asdict(epoch) for epoch in history] for history in histories]
+        tensors = state_of(model, optimizer, device) | best | {"parts": parts}
+        checkpoint.write(tensors, asdict(replace(place, histories=told)))
+
+    for number in range(place.epoch, network.epochs):
+        started = time.perf_counter() - place.seconds
         learner.train()
         view = number if views.count is None else number % views.count
-        draws = views.draws(pixels.train, view)
-        draws = None if draws is None else fabric.to_device(draws)  # (n, D)
+        draws = views.draws(rows, view)
+        draws = None if draws is None else fabric.to_device(draws)  # (n + u, D)
         for criterion in criteria:
             criterion.begin(view)
-        order = _order(lessons[0], pixels.train, seed * 1_000_003 + number, number, network.epochs)  # (n,)
+        order = _order(lessons[0], pixels, seed * 1_000_003, number, network.epochs)  # (n,)
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
         batches = order.tensor_split(steps)
         seen_rows = fabric.to_device(order)  # (n,)
         # Read once an epoch, and kept in one piece: small ones between what each step takes and gives back would let
         # memory grow with the steps.
         parts = torch.empty(2 * len(lessons), len(order), device=fabric.device)  # total and hard of each network
-        done = 0
-        for batch, images in zip(seen_rows.tensor_split(steps), feed.batches(batches), strict=True):
+        done = sum(len(batch) for batch in batches[: place.step])
+        if done:
+            parts[:, :done] = tensors["parts"].to(device)
+        left = zip(seen_rows.tensor_split(steps)[place.step :], feed.batches(batches[place.step :]), strict=True)
+        for step, (batch, images) in enumerate(left, place.step):
+            for group in optimizer.param_groups:
+                group["lr"] = network.learning_rate * rate(number * steps + step)
             seen = as_input(images if draws is None else views.render(images, draws[batch]), layout)
             logits = forward(seen)  # (M, B, K), or (B, K) of one
             found = [ask(own, batch, seen) for ask, own in zip(criteria, _by_model(logits), strict=True)]
@@ -178,22 +225,24 @@ def train_together(
             fabric.backward(sum(means[1:], means[0]))
             learning.step()
             learning.zero_grad(set_to_none=True)
-            schedule.step()
-            parts[:, done : done + len(batch)] = torch.stack([part.detach() for loss in found for part in loss])
+            parts[:, done : done + len(batch)] = torch.stack([own.detach() for loss in found for own in loss])
             done += len(batch)
-        means_of = parts.double().mean(1).view(-1, 2).tolist()  # (M, 2)
+            if checkpoint and checkpoint.due and step + 1 < steps:
+                keep(checkpoint, Place(number, step + 1, time.perf_counter() - started), parts[:, :done])
         predicted = _by_model(predict(learner, validation, fabric, layout=layout))  # (n, K) each
         seconds = time.perf_counter() - started
         for member, (lesson, history) in enumerate(zip(lessons, histories, strict=True)):
             log_loss, f1 = _judge(predicted[member], lesson, pixels)
-            total, hard = means_of[member]
-            total, hard, soft = criteria[member].means(total, hard, seen_rows)
+            total, hard, soft = criteria[member].means(parts[2 * member], parts[2 * member + 1], seen_rows)
             _check_finite(total + log_loss, network, number + 1)
             history.append(Epoch(number + 1, total, hard, soft, log_loss, f1, seconds))
             if best_epoch(history, lesson) is history[-1]:
                 state = model.member_state(member) if isinstance(model, Ensemble) else model.state_dict()
                 kept[member] = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             on_epoch(member, history[-1])
+        place = Place(number + 1)
+        if checkpoint and checkpoint.due and number + 1 < network.epochs:
+            keep(checkpoint, place, parts[:, :0])
     return list(zip(kept, histories, strict=True))
 
 
@@ -209,12 +258,22 @@ def _check_finite(loss: float, network: Network, epoch: int) -> None:
         raise UserError(where, found, "a rate at which training converges", "Lower it.")
 
 
-def _order(lesson: Lesson, train: Tensor, seed: int, number: int, epochs: int) -> Tensor:
-    """Give the order (n,) in which epoch ``number`` sees the training images; a curriculum repeats the easy ones."""
-    if lesson.stage is None:
-        return torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    admitted = curriculum.admitted(lesson.stage[train.numpy()], number, epochs)
-    return torch.from_numpy(curriculum.order(admitted, seed))
+def _order(lesson: Lesson, pixels: Pixels, seed: int, number: int, epochs: int) -> Tensor:
+    """Give the order (n,) in which epoch ``number`` sees images; a curriculum repeats the easy ones.
+
+    Images without labels make no epoch longer: all are seen in one order, which goes on from epoch to epoch.
+    """
+    count, total = len(pixels.train), len(pixels.rows)
+    if lesson.stage is not None:
+        stage = lesson.stage[pixels.train.numpy()]
+        # A member of a cross-fitted teacher may have no image of the first stage: it begins with the first that it has.
+        admitted = curriculum.admitted(stage - stage.min(), number, epochs)
+        return torch.from_numpy(curriculum.order(admitted, seed + number))
+    first, last = number * count // total, ((number + 1) * count - 1) // total  # rounds through all images
+    rounds = [
+        torch.randperm(total, generator=torch.Generator().manual_seed(seed + each)) for each in range(first, last + 1)
+    ]
+    return torch.cat(rounds)[number * count - first * total :][:count]
 
 
 def best_epoch(history: list[Epoch], lesson: Lesson) -> Epoch:

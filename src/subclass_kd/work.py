@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,18 +9,20 @@ from typing import Literal
 
 import torch
 
+import subclass_kd
 from subclass_kd import answers, store, training
 from subclass_kd.arithmetic import Choices
 from subclass_kd.arms import ARMS
 from subclass_kd.bench import Bench
 from subclass_kd.build import network_cost
+from subclass_kd.checkpoint import Checkpoint, no_stop_but_at_a_checkpoint
 from subclass_kd.config import Network, Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.device import make_fabric
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
-from subclass_kd.files import write_json
+from subclass_kd.files import fingerprint, write_json
 from subclass_kd.plan import Job
 from subclass_kd.training import Lesson
 
@@ -112,31 +113,35 @@ def _train(
     on_epoch: Callable[[Job, Epoch], None],
 ) -> None:
     """Train a teacher's network, or one arm, or several with as many outputs as one."""
-    started = time.perf_counter()
     network: Network = bench.study.teacher if role == "teacher" else bench.study.student
     of_classes = lessons[0].hierarchy.num_subclasses == bench.samples.hierarchy.num_classes
     member = jobs[0].member or 0
     models = [bench.model(network, role, "class" if of_classes else "subclass", member) for _ in jobs]
     chosen = (bench.choices.teacher if role == "teacher" else bench.choices.student).chosen
-    trained = training.train_together(
-        models,
-        lessons,
-        bench.pixels_of(member) if role == "teacher" else bench.pixels,
-        bench.views,
-        network,
-        make_fabric(bench.study, chosen.precision),
-        bench.seed_of(role, "order", member),
-        lambda number, epoch: on_epoch(jobs[number], epoch),
-        chosen.memory_format,
-    )
-    seconds = (time.perf_counter() - started) / len(jobs)
-    for job, lesson, (weights, history) in zip(jobs, lessons, trained, strict=True):
-        notes = {
-            "best": asdict(training.best_epoch(history, lesson)),
-            "history": [asdict(epoch) for epoch in history],
-            "train_seconds": seconds,
-        }
-        store.save(bench.out / job.path, weights, job.recipe, notes)
+    checkpoint = Checkpoint(bench.out / jobs[0].path, fingerprint([job.recipe for job in jobs], asdict(chosen)))
+    with no_stop_but_at_a_checkpoint():
+        trained = training.train_together(
+            models,
+            lessons,
+            bench.pixels_of(member) if role == "teacher" else bench.taught if jobs[0].needs else bench.pixels,
+            bench.views,
+            network,
+            make_fabric(bench.study, chosen.precision),
+            bench.seed_of(role, "order", member),
+            lambda number, epoch: on_epoch(jobs[number], epoch),
+            chosen.memory_format,
+            checkpoint,
+        )
+        seconds = sum(epoch.seconds for epoch in trained[0][1]) / len(jobs)
+        for job, lesson, (weights, history) in zip(jobs, lessons, trained, strict=True):
+            notes = {
+                "best": asdict(training.best_epoch(history, lesson)),
+                "history": [asdict(epoch) for epoch in history],
+                "train_seconds": seconds,
+                "software": f"torch {torch.__version__}, subclass-kd {subclass_kd.__version__}",
+            }
+            store.save(bench.out / job.path, weights, job.recipe, notes)
+        checkpoint.remove()
 
 
 def _predict(bench: Bench, job: Job) -> None:

@@ -74,8 +74,8 @@ def test_demo_runs_on_what_the_package_holds(tmp_path):
     assert sum(row["test"] for row in data["subclasses"]) == 3500
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on(study_file, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "asked"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(study_file, tmp_path, workers, asked):
     command = [*SKD, "run", str(study_file), "--set", "student.epochs=15", "--workers", str(workers)]
     process = subprocess.Popen(
         command,
@@ -91,9 +91,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(study_file, tmp_path, 
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == 128 + asked, errors
     assert "Interrupted. What a run has finished is kept" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert not (tmp_path / "skd-runs/study/results.json").exists()

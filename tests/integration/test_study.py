@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
-from subclass_kd import store
+from subclass_kd import __version__, store
 from subclass_kd.arithmetic import from_dict
 from subclass_kd.arms import ARMS
 from subclass_kd.bench import Bench
@@ -175,6 +176,7 @@ def test_results_have_every_key_of_schema_1(finished):
         "schema", "study", "environment", "data", "teachers", "label_bits", "arms", "comparisons", "power", "diagnosis",
     ]  # fmt: skip
     assert results["schema"] == 1
+    assert results["environment"]["trained_with"] == [f"torch {torch.__version__}, subclass-kd {__version__}"]
     assert list(results["arms"]) == [name for name in ARMS if name != "soft-votes"]
     assert list(results["teachers"]) == ["class", "subclass", "subclass-shuffled"]
     metrics = {
@@ -312,6 +314,24 @@ def test_data_that_change_while_workers_run_are_refused(small_idx_folder, write_
     study = small_study(folder, arms=["scratch"], seeds=4, workers=2)
     with pytest.raises(UserError, match="data that changed while the run went on"):
         run_study(study, tmp_path / "run", Changing())
+
+
+def test_a_damaged_file_is_named_and_made_again(finished, tmp_path):
+    study, out, first = finished
+    copy, told = tmp_path / "copy", []
+    shutil.copytree(out, copy)
+    name = "students/skd-seed0.safetensors"
+    content = bytearray((copy / name).read_bytes())
+    content[-9] ^= 1
+    (copy / name).write_bytes(content)
+
+    class Telling(Silent):
+        def damaged(self, paths):
+            told.extend(paths)
+
+    assert without_timings(run_study(study, copy, Telling())) == without_timings(first)
+    assert told == [name]
+    assert (copy / name).read_bytes() != bytes(content)
 
 
 def test_results_of_other_data_are_no_results(finished, tmp_path):

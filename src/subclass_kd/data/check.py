@@ -124,9 +124,9 @@ def check_rows(rows: Rows, findings: Findings) -> None:
         found = f"one subclass in each of the {hierarchy.num_classes} classes"
         remedy = "Without more, skd is the same as kd: give subclasses in folders, a column or data.pattern."
         findings.warning("no subclasses", 'key "hierarchy"', found, "a class of two subclasses or more", remedy)
-    alone_images = 0 if rows.table.groups is None else sum(not group for group in rows.table.groups)
+    alone_images = 0 if rows.table.groups is None else rows.table.groups[: rows.named].count("")
     if rows.groups is not None and alone_images:
-        found = f"{alone_images:,} of {len(rows.table):,} images without a group"
+        found = f"{alone_images:,} of {rows.named:,} images without a group"
         remedy = "Each is split as a patient of its own; if two are of one patient, say so in the group."
         findings.warning("images without a group", where, found, "a group (patient) for every image", remedy)
     if rows.table.votes is not None and (few := int((rows.table.votes.annotators < FEWEST_ANNOTATORS).sum())):
@@ -190,7 +190,7 @@ def _shared_groups(rows: Rows) -> int | None:
 def _about_groups(rows: Rows, shared: int | None) -> str:
     if rows.groups is None or shared is None:
         return "No groups (patients) are known: images of one patient may be in two splits."
-    count = len(np.unique(rows.groups))
+    count = len(np.unique(rows.groups[: rows.named]))
     if shared:
         return f"{shared:,} of {count:,} groups (patients) are in two splits."
     return f"No group (patient) is in two splits: {count:,} groups."

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _NEEDED = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 _GREY = {"MONOCHROME1", "MONOCHROME2"}
-MOST_BYTES = 6 * MOST_PIXELS  # of three samples of 16 bits
+LARGEST_PIXEL = 6  # bytes: three samples of 16 bits
 _CHUNK = 1 << 20
 _COLOUR = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 
 
-def load(file: BinaryIO, path: AnyPath, *, pixels: bool = True) -> Dataset:
+def load(file: BinaryIO, path: AnyPath, most_pixels: int = MOST_PIXELS, *, pixels: bool = True) -> Dataset:
     """Read a DICOM file, or all of it before its pixels.
 
     Raises:
@@ -43,7 +43,7 @@ def load(file: BinaryIO, path: AnyPath, *, pixels: bool = True) -> Dataset:
         remedy = "Run pip install 'subclass-kd[dicom]'."
         raise UserError(str(path), "a DICOM file and no pydicom", "pydicom, which reads it", remedy) from None
     try:
-        _check_inflated(file, path)
+        _check_inflated(file, path, most_pixels)
         return dcmread(file, stop_before_pixels=not pixels)
     except InvalidDicomError:
         file.seek(0)
@@ -149,7 +149,7 @@ def _check_decoder(dataset: Dataset, path: AnyPath) -> None:
         raise UserError(str(path), found, expected, f"Install one of pydicom's plugins for it: {choices}.")
 
 
-def _check_inflated(file: BinaryIO, path: AnyPath) -> None:
+def _check_inflated(file: BinaryIO, path: AnyPath, most_pixels: int) -> None:
     """Refuse a deflated file of more bytes than the largest image has; what was read is forgotten piece by piece."""
     from pydicom.filereader import read_dataset, read_preamble
     from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -161,8 +161,8 @@ def _check_inflated(file: BinaryIO, path: AnyPath) -> None:
         inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while deflated and (chunk := inflater.unconsumed_tail or file.read(_CHUNK)):
             size += len(inflater.decompress(chunk, _CHUNK))
-            if size > MOST_BYTES:
-                raise too_large(f"more than {MOST_BYTES // 6:,}", path)
+            if size > most_pixels * LARGEST_PIXEL:
+                raise too_large(f"more than {most_pixels:,}", path, most_pixels)
     finally:
         file.seek(0)
 

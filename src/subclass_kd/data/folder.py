@@ -45,13 +45,13 @@ def read(study: Study, findings: Findings) -> SampleTable:
     refuse_keys(study, "table", "columns", "votes")
     root = check_root(data.root)
     patterns = [re.compile(pattern) for pattern in data.pattern]
-    names, depth = _at_one_depth(root, _walk(root, findings), findings)
+    names, depth = _at_one_depth(root, walk(root, findings), findings)
     columns = _from_folders(root, names, depth, any("class" in pattern.groupindex for pattern in patterns))
     _apply_patterns(patterns, names, columns, findings)
     return _to_table(root, names, columns, study.hierarchy is not None, findings)
 
 
-def _walk(root: Path, findings: Findings) -> list[str]:
+def walk(root: Path, findings: Findings) -> list[str]:
     """Give the paths of all image files under ``root``, sorted; links to folders are refused, so that the walk ends."""
     names: list[str] = []
     others: Counter[str] = Counter()

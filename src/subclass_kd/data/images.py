@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import threading
@@ -94,20 +95,51 @@ def read_image(path: AnyPath, channels: int, size: int | None, white: int) -> ND
             8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point). Memory is taken
             for pixels once this has been found by the file's header, and by that of a compressed image within it.
     """
-    from subclass_kd.data import dicom, pillow
-
     try:
         with quiet(), _open(path) as file:
-            if _is_dicom(file, path):
-                # Before pixels take room.
-                _checked(dicom.describe(dicom.load(file, path, pixels=False), path), path)
-                file.seek(0)
-                return finish(dicom.decode(dicom.load(file, path), path), channels, size)
-            opened = pillow.load(file, path)
-            header = _checked(pillow.describe(opened, path), path)
-            return finish(pillow.decode(opened, path, white, header.orientation), channels, size)
+            return _decode(file, path, channels, size, white, MOST_PIXELS)
     except Exception as error:
         raise _blamed(error, path) from None
+
+
+def decode_image(
+    content: bytes, name: str, channels: int, size: int | None, white: int, most_pixels: int
+) -> NDArray[np.uint8]:
+    """Read an image from a file's content as :func:`read_image` does from the file; nothing touches the disk.
+
+    Args:
+        content: of the whole file.
+        name: that the file had: its suffix may tell DICOM, and messages name it.
+        channels: 1 for grey, 3 for colour.
+        size: height and width to resize to; None leaves them.
+        white: the value of 16-bit grey that becomes 255.
+        most_pixels: that the image may have; at most :data:`MOST_PIXELS`.
+
+    Raises:
+        UserError: as there.
+    """
+    try:
+        with quiet():
+            if not content:
+                raise _empty(name)
+            return _decode(io.BytesIO(content), name, channels, size, white, most_pixels)
+    except Exception as error:
+        raise _blamed(error, name) from None
+
+
+def _decode(
+    file: BinaryIO, path: AnyPath, channels: int, size: int | None, white: int, most_pixels: int
+) -> NDArray[np.uint8]:
+    from subclass_kd.data import dicom, pillow
+
+    if _is_dicom(file, path):
+        header = dicom.describe(dicom.load(file, path, most_pixels, pixels=False), path)
+        _checked(header, path, most_pixels)  # before pixels take room
+        file.seek(0)
+        return finish(dicom.decode(dicom.load(file, path, most_pixels), path), channels, size)
+    opened = pillow.load(file, path, most_pixels)
+    header = _checked(pillow.describe(opened, path), path, most_pixels)
+    return finish(pillow.decode(opened, path, white, header.orientation), channels, size)
 
 
 def finish(image: Image.Image, channels: int, size: int | None) -> NDArray[np.uint8]:
@@ -179,11 +211,15 @@ def _open(path: AnyPath) -> BinaryIO:
         if not stat.S_ISREG(status.st_mode):
             raise UserError(str(path), "no regular file", "an image")
         if status.st_size == 0:
-            raise UserError(str(path), "an empty file (0 bytes)", "an image", "Fetch or save the file again.")
+            raise _empty(path)
     except BaseException:
         os.close(number)
         raise
     return open(number, "rb", buffering=_BUFFER)
+
+
+def _empty(path: AnyPath) -> UserError:
+    return UserError(str(path), "an empty file (0 bytes)", "an image", "Fetch or save the file again.")
 
 
 def _is_dicom(file: BinaryIO, path: AnyPath) -> bool:
@@ -192,9 +228,9 @@ def _is_dicom(file: BinaryIO, path: AnyPath) -> bool:
     return marked or str(path).lower().endswith(_DICOM_ENDS)
 
 
-def _checked(header: Header, path: AnyPath) -> Header:
-    if header.width * header.height > MOST_PIXELS:
-        raise too_large(f"{header.width} x {header.height}", path)
+def _checked(header: Header, path: AnyPath, most_pixels: int = MOST_PIXELS) -> Header:
+    if header.width * header.height > most_pixels:
+        raise too_large(f"{header.width} x {header.height}", path, most_pixels)
     if min(header.width, header.height) < FEWEST_PIXELS:
         raise UserError(
             str(path), f"{header.width} x {header.height} pixels", f"at least {FEWEST_PIXELS} x {FEWEST_PIXELS}"
@@ -202,9 +238,9 @@ def _checked(header: Header, path: AnyPath) -> Header:
     return header
 
 
-def too_large(found: str, path: AnyPath) -> UserError:
+def too_large(found: str, path: AnyPath, most_pixels: int) -> UserError:
     """Give the refusal of an image that may fill the memory, by its sides or its number of pixels."""
-    return UserError(str(path), f"{found} pixels", f"at most {MOST_PIXELS:,}", "Save the image smaller.")
+    return UserError(str(path), f"{found} pixels", f"at most {most_pixels:,}", "Save the image smaller.")
 
 
 def several(frames: int, path: AnyPath) -> UserError:

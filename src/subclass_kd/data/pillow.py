@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from subclass_kd.data.images import AnyPath, Header, no_scale, several, too_large
+from subclass_kd.data.images import MOST_PIXELS, AnyPath, Header, no_scale, several, too_large
 from subclass_kd.errors import UserError
 
 # Named, so that no file of another kind starts the program that Pillow has for it, as PostScript does.
@@ -31,8 +31,13 @@ _TURNS = {
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def load(file: BinaryIO, path: AnyPath) -> Image.Image:
+def load(file: BinaryIO, path: AnyPath, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Open an image without decoding it.
+
+    Args:
+        file: its content.
+        path: what messages name.
+        most_pixels: what messages say it may have.
 
     Raises:
         UserError: this is no image of a kind that is read, or one beyond Pillow's limit of pixels.
@@ -44,7 +49,7 @@ def load(file: BinaryIO, path: AnyPath) -> Image.Image:
         found = f"a file that Pillow does not know (first bytes {file.read(8).hex(' ')})"
         raise UserError(str(path), found, _EXPECTED) from None
     except Image.DecompressionBombError as error:  # above the limit here, and it names no sides
-        raise too_large(re.findall(r"\d+", str(error))[0], path) from None
+        raise too_large(re.findall(r"\d+", str(error))[0], path, most_pixels) from None
 
 
 def describe(image: Image.Image, path: AnyPath) -> Header:

@@ -53,7 +53,7 @@ def _check_copies(rows: Rows, found: Scan, findings: Findings) -> None:
     tested = _tested(rows)
     for group in found.copies:
         first, shown = group[0], _names(rows, group[1:])
-        labels = sorted({hierarchy.subclasses[rows.subclass_labels[row]] for row in group})
+        labels = sorted({hierarchy.subclasses[rows.subclass_labels[row]] for row in group if row < rows.named})
         sides = {bool(tested[row]) for row in group}
         if len(labels) > 1:
             text = f"the same image as {shown}, as {' and '.join(_quote(name) for name in labels)}"
@@ -64,7 +64,7 @@ def _check_copies(rows: Rows, found: Scan, findings: Findings) -> None:
             text = f"a test image that training has as {_names(rows, other)}"
             expected, remedy = "test images that training has not seen", "Remove one of them."
             note("duplicate across splits", table.place(test), text, expected, remedy)
-        if len(labels) == 1 and len(sides) == 1:
+        if len(labels) <= 1 and len(sides) == 1:
             patients = len({table.groups[row] for row in group}) if table.groups is not None else 1
             text = f"the same image as {shown}" + (f", in {patients} groups" if patients > 1 else "")
             remedy = "Remove all but one: it counts more than others."
@@ -76,6 +76,7 @@ def _check_near(rows: Rows, found: Scan, findings: Findings) -> None:
     tested, labels, names = _tested(rows), rows.subclass_labels, rows.hierarchy.subclasses
     pairs = found.near
     across, unlike = tested[pairs[:, 0]] != tested[pairs[:, 1]], labels[pairs[:, 0]] != labels[pairs[:, 1]]
+    unlike &= (pairs < rows.named).all(1)  # others have no label
     expected = "different images; these may be one, saved, resized or cropped anew"
     involved = len(np.unique(pairs[across | unlike])) / len(rows.table)
     if involved > MOST_ALIKE:

@@ -33,6 +33,8 @@ class Rows:
         groups: (N,) int64, the patient or slide of each row; None where each image stands for itself.
         stage: (N,) int64, the stage of a curriculum in which a training image enters; None without one.
         ties: how many rows a tied vote dropped.
+        unlabelled: (u,) int64, the training images whose labels nothing may use; None where there are none.
+        nameless: how many rows, the last, have no label at all.
     """
 
     table: SampleTable
@@ -45,11 +47,18 @@ class Rows:
     groups: NDArray[np.int64] | None = None
     stage: NDArray[np.int64] | None = None
     ties: int = 0
+    unlabelled: NDArray[np.int64] | None = None
+    nameless: int = 0
 
     @cached_property
     def class_labels(self) -> NDArray[np.int64]:
         """(N,) int64 into ``hierarchy.classes``."""
         return np.asarray(self.hierarchy.parent_indices, dtype=np.int64)[self.subclass_labels]
+
+    @property
+    def named(self) -> int:
+        """How many rows, the first, have a label."""
+        return len(self.table) - self.nameless
 
     @property
     def positive_votes(self) -> NDArray[np.float64] | None:
@@ -73,6 +82,7 @@ class Rows:
             "subclasses": subclasses,
             "groups": None if self.groups is None else {s: len(set(self.groups[getattr(self, s)])) for s in SPLITS},
             "votes": self._describe_votes(),
+            "unlabelled": 0 if self.unlabelled is None else len(self.unlabelled),
         }
 
     def _describe_votes(self) -> dict[str, Any] | None:
@@ -91,10 +101,13 @@ class Rows:
         split_of = np.full(len(table), "unused", dtype="<U10")
         for split in SPLITS:
             split_of[getattr(self, split)] = split
+        if self.unlabelled is not None:
+            split_of[self.unlabelled] = "unlabelled"
         columns: dict[str, list[str]] = {
             "sample": table.names,
-            "class": [hierarchy.classes[label] for label in self.class_labels],
-            "subclass": [hierarchy.subclasses[label] for label in self.subclass_labels],
+            "class": [hierarchy.classes[label] for label in self.class_labels[: self.named]] + [""] * self.nameless,
+            "subclass": [hierarchy.subclasses[label] for label in self.subclass_labels[: self.named]]
+            + [""] * self.nameless,
             "split": split_of.tolist(),
         }
         if table.groups is not None:

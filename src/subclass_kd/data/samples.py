@@ -21,6 +21,7 @@ from subclass_kd.data.scan import Look
 from subclass_kd.data.splits import make_splits
 from subclass_kd.data.table import SampleTable, number
 from subclass_kd.data.table import Votes as VoteCounts
+from subclass_kd.data.unlabelled import check_unlabelled, with_unlabelled
 from subclass_kd.data.votes import agreement
 from subclass_kd.data.votes import resolve as resolve_votes
 from subclass_kd.errors import UserError
@@ -108,6 +109,7 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
     Raises:
         UserError: what is wrong leaves nothing to go on with.
     """
+    check_unlabelled(study)
     table = READERS[study.data.kind](study, findings)
     if not len(table):
         findings.raise_first()
@@ -142,6 +144,7 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
         positive=positive,
         groups=_number_groups(table.groups),
         ties=everything - len(table),
+        unlabelled=splits.rest if study.distillation.unlabelled else None,
     )
     _check_enough(rows, findings)
     _check_weights(rows, findings)
@@ -150,13 +153,12 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
         check_cross_fit(study, rows)
     except UserError as error:
         findings.add(error, "cross_fit")
-    if not study.curriculum.active:
-        return rows
-    try:
-        return replace(rows, stage=_stage(rows, study))
-    except UserError as error:
-        findings.add(error, "curriculum")
-        return rows
+    if study.curriculum.active:
+        try:
+            rows = replace(rows, stage=_stage(rows, study))
+        except UserError as error:
+            findings.add(error, "curriculum")
+    return with_unlabelled(rows, study, findings)
 
 
 def _apply_votes(table: SampleTable, votes: VoteCounts, study: Study) -> tuple[SampleTable, dict[str, list[str]]]:

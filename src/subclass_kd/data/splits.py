@@ -18,11 +18,17 @@ SIDES = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Sorted row numbers, (n,) int64 each; no row is in two."""
+    """Sorted row numbers, (n,) int64 each; no row is in two.
+
+    Args:
+        train, validation, test: the three sides.
+        rest: what ``data.train_images`` left out, less the groups of the validation rows.
+    """
 
     train: Rows
     validation: Rows
     test: Rows
+    rest: Rows
 
 
 def make_splits(
@@ -68,11 +74,14 @@ def make_splits(
     else:
         test = np.flatnonzero(marked == 2)
     _check_any(given, where)
-    given, _ = draw(given, labels, data.train_images or len(given), random)
+    train, rest = draw(given, labels, data.train_images or len(given), random)
     if (marked == 1).any():
-        return Splits(given, np.flatnonzero(marked == 1), test)
-    validation, train = _take(given, labels, whole, data.validation, random, where, "training and validation")
-    return Splits(train, validation, test)
+        validation = np.flatnonzero(marked == 1)
+    else:
+        validation, train = _take(train, labels, whole, data.validation, random, where, "training and validation")
+    if whole is not None:
+        rest = rest[~np.isin(whole[rest], whole[validation])]
+    return Splits(train, validation, test, rest)
 
 
 def draw(rows: Rows, labels: NDArray[np.int64], count: int, random: np.random.Generator) -> tuple[Rows, Rows]:

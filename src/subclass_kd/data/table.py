@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class SampleTable:
 
     def place(self, row: int) -> str:
         """Say where a row stands, for a message: ``labels.csv, row 812`` or the image's own path."""
-        if self.rows is not None:
+        if self.rows is not None and self.rows[row] >= 0:
             return f"{self.where}, row {self.rows[row]}"
         return str(self.root / self.names[row]) if self.root is not None else f"{self.where}, {self.names[row]}"
 
@@ -92,6 +92,26 @@ class SampleTable:
             return column[rows] if isinstance(column, np.ndarray | Votes) else column
 
         return SampleTable(**{field.name: taken(getattr(self, field.name)) for field in fields(self)})
+
+    def extended(self, names: list[str]) -> SampleTable:
+        """Give the table with rows of further images, of which nothing is known."""
+
+        def more(column: Any, blank: Any) -> Any:
+            if isinstance(column, list):
+                return column + [blank] * len(names)
+            return column if column is None else np.concatenate([column, np.full(len(names), blank, column.dtype)])
+
+        return replace(
+            self,
+            names=self.names + names,
+            classes=more(self.classes, ""),
+            subclasses=more(self.subclasses, ""),
+            splits=more(self.splits, ""),
+            groups=more(self.groups, ""),
+            weights=more(self.weights, 1.0),
+            difficulty=more(self.difficulty, 0.0),
+            rows=more(self.rows, -1),
+        )
 
 
 def number(values: list[str]) -> tuple[NDArray[np.int64], list[str]]:

@@ -1,0 +1,142 @@
+"""How far a training is, on disk: what a run that was stopped in the middle of it goes on from."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subclass_kd import store
+
+SECONDS = 30.0  # of work that an interruption may cost
+
+
+class Checkpoint:
+    """Weights, optimiser, random state and place of one training, kept every half minute, whole or not at all.
+
+    A run goes on from the very step: the order of images follows from seed and epoch, so that what is kept is all that
+    the next step depends on. Nothing of it is left when the training is done.
+
+    Args:
+        path: of the file that the training makes; the checkpoint lies hidden beside it.
+        recipe: fingerprint of what decides every digit; a checkpoint of another recipe is not used.
+        seconds: between two of them.
+    """
+
+    def __init__(self, path: Path, recipe: str, seconds: float = SECONDS) -> None:
+        self._path = path.with_name(f".{path.stem}.checkpoint")
+        self._recipe, self._seconds, self._written = recipe, seconds, time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether to write one now: time has passed, or this process is asked to stop."""
+        return _stopping.asked or time.monotonic() - self._written >= self._seconds
+
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Give the tensors and the place that were written last; None where there are none that fit."""
+        if not store.is_valid(self._path, self._recipe):
+            return None
+        return store.load(self._path), store.notes(self._path)
+
+    def write(self, tensors: Mapping[str, Tensor], place: Mapping[str, Any]) -> None:
+        """Keep tensors and a place, in JSON's values; where this process is asked to stop, it stops here.
+
+        Raises:
+            SystemExit: this process is asked to stop.
+        """
+        store.save(self._path, dict(tensors), self._recipe, dict(place))
+        self._written = time.monotonic()
+        if _stopping.asked:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def remove(self) -> None:
+        """Remove it, when the training is on record."""
+        self._path.unlink(missing_ok=True)
+
+
+class _Stopping:
+    """Whether this process was asked to stop, and may first write a checkpoint."""
+
+    def __init__(self) -> None:
+        self.asked, self.waits = False, False
+
+
+_stopping = _Stopping()
+
+
+def stop_at_a_checkpoint() -> None:
+    """Let SIGTERM end this process at once, or in a training after the step that it is in and a checkpoint."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _stopping.asked = True
+        if not _stopping.waits:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+@contextmanager
+def no_stop_but_at_a_checkpoint() -> Iterator[None]:
+    """Let a request to stop wait for :meth:`Checkpoint.write`, or for the end of the block.
+
+    Raises:
+        SystemExit: at the end of the block, where this process was asked to stop.
+    """
+    _stopping.waits = True
+    try:
+        yield
+    finally:
+        _stopping.waits = False
+    if _stopping.asked:
+        raise SystemExit(128 + signal.SIGTERM)
+
+
+def state_of(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:
+    """Give all tensors that the next step depends on, by names that :func:`restore` knows.
+
+    Args:
+        model: as it trains.
+        optimizer: of its parameters, in their order, after a step or more.
+        device: whose random state counts beside the CPU's.
+    """
+    tensors = {f"model.{name}": tensor.detach() for name, tensor in model.state_dict().items()}
+    for number, parameter in enumerate(model.parameters()):
+        for name, tensor in optimizer.state[parameter].items():
+            tensors[f"optimizer.{number}.{name}"] = tensor
+    tensors["random"] = torch.get_rng_state()
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    return tensors
+
+
+def restore(
+    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> None:
+    """Put back what :func:`state_of` gave."""
+    model.load_state_dict(part(tensors, "model."))
+    for number, parameter in enumerate(model.parameters()):
+        own = part(tensors, f"optimizer.{number}.")
+        # In the parameter's own layout, which files do not keep and a fused optimiser relies on.
+        optimizer.state[parameter] = {
+            name: torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor.to(device)
+            for name, tensor in own.items()
+        }
+    torch.set_rng_state(tensors["random"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Give the tensors whose names begin so, without the beginning.
+
+    >>> part({"a.b": torch.zeros(1), "c": torch.zeros(2)}, "a.")
+    {'b': tensor([0.])}
+    """
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

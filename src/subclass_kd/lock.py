@@ -1,0 +1,133 @@
+"""One run at a time in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from subclass_kd.errors import UserError
+
+LOCK = ".lock"
+
+
+class FolderLock:
+    """Keeps a second run out of a folder for as long as a ``with`` block, from the call of :meth:`take` on.
+
+    The lock is a file in the folder with the host, the process and the time. On one host the system holds it, and lets
+    go when the process ends in whatever way, so that a file that is left over locks nothing. A file of another host is
+    believed: whether that process lives cannot be seen from here.
+
+    Args:
+        folder: which may not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def take(self) -> None:
+        """Lock the folder, which is made if it is not there; nothing if it is locked by this already.
+
+        Raises:
+            UserError: another run has it.
+        """
+        if self._file is not None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = self._path.open("a+", encoding="utf-8")
+            if not _hold(file):
+                by = _content(file)
+                file.close()
+                raise self._taken(by)
+            if self._is_ours(file):
+                break
+            file.close()  # a run that ended just now has removed it: what was held is no lock
+        before = _content(file)
+        if before and before.get("host") != socket.gethostname():
+            file.close()
+            raise self._taken(before)
+        file.truncate(0)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": now}) + "\n")
+        file.flush()
+        self._file = file
+
+    def _is_ours(self, file: IO[str]) -> bool:
+        """Say whether the file that is held is the one that the path names."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _taken(self, by: dict[str, Any]) -> UserError:
+        who = (
+            f"process {by.get('process')} on {by.get('host')}, since {by.get('since')}" if by else "of another process"
+        )
+        elsewhere = bool(by) and by.get("host") != socket.gethostname()
+        remedy = "Wait for it, or give another --out."
+        if elsewhere:
+            remedy = f'Wait for it, or give another --out; if it is over there, remove "{self._path}".'
+        return UserError(
+            str(self._path.parent), f"a run that goes on ({who})", "a folder that no other run has", remedy
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+
+def _hold(file: IO[str]) -> bool:
+    """Have the system lock an open file for this process, and say whether it did.
+
+    Where a file system cannot lock, what stands in the file decides: a process of this host that lives has it.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        by = _content(file)
+        return not (by.get("host") == socket.gethostname() and _lives(by.get("process")))
+    return True
+
+
+def _lives(process: Any) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (OSError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _content(file: IO[str]) -> dict[str, Any]:
+    try:
+        file.seek(0)
+        content = json.loads(file.read())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,119 @@
+"""The lock: one run at a time in a folder, and nothing that is left over keeps anybody out."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from subclass_kd import lock as room
+from subclass_kd.errors import UserError
+from subclass_kd.lock import LOCK, FolderLock
+from subclass_kd.study import Silent, run_study
+from subclass_kd.study_file import make_study
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from subclass_kd.lock import FolderLock
+with FolderLock(Path(sys.argv[1])) as lock:
+    lock.take()
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that has the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_folder_is_locked_until_the_block_ends(tmp_path):
+    out = tmp_path / "run"
+    with FolderLock(out) as lock:
+        assert not out.exists()
+        lock.take()
+        lock.take()
+        with pytest.raises(UserError) as caught, FolderLock(out) as other:
+            other.take()
+        assert f"a run that goes on (process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
+        assert (out / LOCK).exists()
+    assert not (out / LOCK).exists()
+    with FolderLock(out) as lock:
+        lock.take()
+
+
+def test_a_process_that_was_killed_locks_nothing(tmp_path, holder):
+    with pytest.raises(UserError, match=rf"process {holder.pid} on"), FolderLock(tmp_path) as lock:
+        lock.take()
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / LOCK).exists()
+    with FolderLock(tmp_path) as lock:
+        lock.take()
+        assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
+
+
+def test_another_host_is_believed(tmp_path):
+    (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "process": 1, "since": "2026-01-01 00:00:00"}))
+    with pytest.raises(UserError) as caught, FolderLock(tmp_path) as lock:
+        lock.take()
+    assert "process 1 on elsewhere" in str(caught.value)
+    assert f'if it is over there, remove "{tmp_path / LOCK}"' in str(caught.value)
+    assert (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_damaged_lock_locks_nothing(tmp_path, content):
+    (tmp_path / LOCK).write_text(content)
+    with FolderLock(tmp_path) as lock:
+        lock.take()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
+def test_without_locks_of_the_system_a_living_process_is_believed(tmp_path, holder, monkeypatch):
+    def cannot(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", cannot)
+    with pytest.raises(UserError, match="a run that goes on"), FolderLock(tmp_path) as lock:
+        lock.take()
+    holder.kill()
+    holder.wait()
+    with FolderLock(tmp_path) as lock:
+        lock.take()
+
+
+def test_a_second_run_is_refused_and_loses_nothing(tmp_path):
+    study = make_study({"data": {"train_images": 200}, "arms": ["scratch"], "seeds": 1, "workers": 1, "device": "cpu",
+                        "student": {"options": {"width": 4}, "epochs": 1}})  # fmt: skip
+    refused = []
+
+    class Second(Silent):
+        def begin(self, jobs, finished, workers, arithmetic):
+            with pytest.raises(UserError) as caught:
+                run_study(study, tmp_path / "run")
+            refused.append(str(caught.value))
+
+    results = run_study(study, tmp_path / "run", Second())
+    assert len(refused) == 1
+    assert "a run that goes on" in refused[0]
+    assert not (tmp_path / "run" / LOCK).exists()
+    assert run_study(study, tmp_path / "run") == results
+
+
+def test_a_lock_alone_makes_no_folder_full(tmp_path):
+    (tmp_path / LOCK).write_text("")
+    study = make_study({"arms": ["scratch"], "seeds": 1, "student": {"model": "small:convnet"}})
+    from subclass_kd.run_folder import check_folder
+
+    check_folder(study, tmp_path)
+    assert room.LOCK == ".lock"
