@@ -10,7 +10,6 @@ untrained small:convnet: what it knows costs nothing.
 """
 
 import argparse
-import hashlib
 import json
 import statistics
 import tempfile
@@ -24,6 +23,7 @@ from PIL import Image
 
 from benchmarks.machine import describe_machine
 from subclass_kd.bundle import INPUT, Bundle, make_session
+from subclass_kd.bundle_files import describe_files, seal
 from subclass_kd.cores import count_cores
 from subclass_kd.deployed import Deployed, to_onnx
 from subclass_kd.hierarchy import SubclassHierarchy
@@ -40,17 +40,18 @@ def make_bundle(folder: Path, side: int) -> Bundle:
     torch.manual_seed(0)
     network = Normalised(SmallConvNet(3), torch.tensor([0.5]), torch.tensor([0.25]))
     to_onnx(Deployed(network, hierarchy, 1.0), (1, side, side), folder / "model.onnx")
-    content = (folder / "model.onnx").read_bytes()
     stated = {
         "schema": 1,
         "hierarchy": hierarchy.to_dict(),
         "positive": "b",
         "preprocessing": {"channels": 1, "height": side, "width": side, "resize": True, "white": 65535},
         "outputs": ["class_probabilities", "subclass_probabilities"],
+        "temperature": {"value": 1.0},
         "decision": {"threshold": 0.5},
-        "files": {"model.onnx": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}},
+        "files": describe_files(folder),
     }
     (folder / "bundle.json").write_text(json.dumps(stated))
+    seal(folder)
     return Bundle(folder, threads=1)
 
 

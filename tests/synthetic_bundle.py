@@ -1,9 +1,10 @@
 """A bundle written without torch, whose student answers with the mean of the pixels: every number by hand."""
 
-import hashlib
 import json
 
 from onnx import TensorProto, helper, save
+
+from subclass_kd.bundle_files import describe_files, seal
 
 
 def write_bundle(folder, *, channels=1, size=8, resize=True, threshold=0.25, classes=("dark", "bright")):
@@ -43,7 +44,6 @@ def write_bundle(folder, *, channels=1, size=8, resize=True, threshold=0.25, cla
     graph = helper.make_graph(nodes, "mean", [pixels], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     save(model, folder / "model.onnx")
-    content = (folder / "model.onnx").read_bytes()
     names = ["night", "dusk", "day"]
     of = [classes[0], classes[1], classes[-1]]
     stated = {
@@ -55,8 +55,19 @@ def write_bundle(folder, *, channels=1, size=8, resize=True, threshold=0.25, cla
         "positive": classes[1],
         "preprocessing": {"channels": channels, "height": size, "width": size, "resize": resize, "white": 65535},
         "outputs": [output.name for output in outputs],
+        "temperature": {"value": 1.0},
         "decision": {"threshold": threshold if columns == 2 else None},
-        "files": {"model.onnx": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}},
+        "files": describe_files(folder),
     }
     (folder / "bundle.json").write_text(json.dumps(stated))
+    seal(folder)
     return folder
+
+
+def change_bundle(folder, **keys):
+    """Set keys of bundle.json, such as ``preprocessing={"white": 4095}``, and seal the bundle again."""
+    stated = json.loads((folder / "bundle.json").read_text())
+    for key, value in keys.items():
+        stated[key] = stated[key] | value if isinstance(value, dict) else value
+    (folder / "bundle.json").write_text(json.dumps(stated))
+    seal(folder)

@@ -2,13 +2,19 @@
 
 import io
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from subclass_kd.bundle import Bundle
+from subclass_kd.data.dicom import sides
 from subclass_kd.data.images import Header, read_header, read_image
+from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
+from subclass_kd.study_file import make_study
+from synthetic_bundle import write_bundle
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom.encaps import encapsulate  # noqa: E402
@@ -16,6 +22,7 @@ from pydicom.uid import (  # noqa: E402
     MPEG2MPML,
     UID,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
@@ -264,12 +271,90 @@ def test_compressed_pixels_are_decoded(tmp_path):
         ({"BitsAllocated": 32, "PixelData": BYTES.tobytes() * 4}, "32-bit pixels"),
         ({"PhotometricInterpretation": "YBR_PARTIAL_420"}, 'photometric interpretation "YBR_PARTIAL_420"'),
         ({"Rows": 20_000, "Columns": 20_000}, "20000 x 20000 pixels"),
+        ({"Rows": 65_535, "Columns": 65_535, "NumberOfFrames": 2_000_000_000}, "2000000000 frames or pages"),
+        ({"SamplesPerPixel": 65_535}, "65535 samples per pixel of MONOCHROME2"),
         ({"Rows": 1, "Columns": 64}, "64 x 1 pixels"),
         ({"Rows": None}, 'a DICOM file without pixels ("CT Image Storage")'),
     ],
 )
 def test_what_cannot_be_shown_is_refused_by_its_header(tmp_path, change, found):
     assert refused(write(tmp_path / "a.dcm", dataset(BYTES, **change))).found == found
+
+
+def bomb(kind):
+    """Give a small dataset that asks for gigabytes."""
+    if kind == "rows":
+        return dataset(BYTES, Rows=60_000, Columns=60_000)
+    if kind == "frames":
+        return dataset(BYTES, Rows=10_000, Columns=10_000, NumberOfFrames=1000)
+    if kind == "deflated":
+        return dataset(BYTES, syntax=DeflatedExplicitVRLittleEndian, PixelData=bytes(700_000_000))
+    buffer = io.BytesIO()
+    Image.new("L", (9000, 9000)).save(buffer, "JPEG")
+    content = encapsulate([buffer.getvalue()])
+    return dataset(BYTES, syntax=JPEGBaseline8Bit, PixelData=content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("rows", "60000 x 60000 pixels"),
+        ("frames", "1000 frames or pages"),
+        ("deflated", "more than 100,000,000 pixels"),
+        ("compressed", "a compressed image of 9000 x 9000 pixels"),
+    ],
+)
+def test_a_small_file_that_asks_for_gigabytes_is_refused_before_it_gets_any(kind, found, tmp_path):
+    path = write(tmp_path / "a.dcm", bomb(kind))
+    assert path.stat().st_size < 2_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as caught:
+            read_image(path, 1, 64, 65535)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.found == found
+    assert most < 16_000_000
+
+
+def test_deflated_files_are_read(tmp_path):
+    path = write(tmp_path / "a.dcm", dataset(BYTES, syntax=DeflatedExplicitVRLittleEndian))
+    assert np.array_equal(read_image(path, 1, None, 65535)[0], BYTES)
+    assert read_header(path) == Header(8, 8, channels=1, bits=8)
+
+
+def test_sides_are_those_that_the_stream_states():
+    for kind in ("JPEG", "JPEG2000"):
+        buffer = io.BytesIO()
+        Image.new("L", (70, 30)).save(buffer, kind)
+        assert sides(buffer.getvalue()) == (70, 30)
+    # SOI, an application's segment of 6 bytes, then JPEG-LS's frame: length 11, 8 bits, 30 rows, 70 columns.
+    assert sides(bytes.fromhex("ffd8 ffe8 0006 00000000 fff7 000b 08 001e 0046 01 01 11 00")) == (70, 30)
+    for content in (b"", b"\xff\xd8", b"\xff\xd8\xff\xf7", b"RIFF" * 9):
+        with pytest.raises(ValueError, match="state no size"):
+            sides(content)
+
+
+def test_a_student_s_pixels_are_those_of_training(tmp_path):
+    """A study of DICOM files and a bundle asked about them: the same to the byte."""
+    random = np.random.default_rng(0)
+    root = tmp_path / "data"
+    others = [HOUNSFIELD, {"photometric": "MONOCHROME1"}, {"BitsStored": 12, "HighBit": 11}]
+    for split in ("train", "validation", "test"):
+        for name in ("a", "b"):
+            (root / split / name).mkdir(parents=True)
+            for number, more in enumerate(others):
+                pixels = random.integers(0, 2000, (20 + number, 31), dtype=np.uint16)
+                write(root / split / name / f"{number}.dcm", dataset(pixels, **more))
+    study = make_study({"data": {"kind": "folder", "root": str(root), "size": 12}})
+    samples = load_samples(study)
+    bundle = Bundle(write_bundle(tmp_path / "b", size=12), threads=1)
+    assert len(samples.table.names) == 18
+    for row, name in enumerate(samples.table.names):
+        pixels = bundle.read(root / name)
+        assert np.array_equal(pixels, samples.images[np.array([row])][0]), name
+        assert pixels.std() > 0.5
 
 
 @pytest.mark.parametrize(("syntax", "remedy"), [(JPEGLosslessSV1, "Install one of"), (MPEG2MPML, "Save the file")])

@@ -3,35 +3,33 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmarks import parity as parity_benchmark
 from PIL import Image
+from safetensors.torch import load_file
 from scipy import stats
 from sklearn.metrics import f1_score, roc_curve
 
 from subclass_kd import candidates, export, latency, store
 from subclass_kd.bundle import Bundle, make_session
-from subclass_kd.calibration import (
-    Counts,
-    calibrated,
-    f1_of,
-    fit_temperature,
-    log_loss,
-    parse_rule,
-    share,
-    threshold_for,
-)
+from subclass_kd.bundle_statement import state
+from subclass_kd.calibration import calibrated, fit_temperature, log_loss, parse_rule, threshold_for
 from subclass_kd.candidates import best_student, open_run
 from subclass_kd.cli import app
+from subclass_kd.counts import Counts, f1_share, share
 from subclass_kd.deployed import Deployed, to_onnx
 from subclass_kd.errors import UserError
-from subclass_kd.export import export_student, int8_lines
+from subclass_kd.export import export_student
 from subclass_kd.hierarchy import SubclassHierarchy
-from subclass_kd.model_card import as_text
+from subclass_kd.model_card import as_text, model_card
 from subclass_kd.networks import Normalised, SmallConvNet
+from subclass_kd.parity import int8_advice, int8_lines, measure_parity
 from subclass_kd.predict import find_images, predict_files
 from subclass_kd.run_files import read_run
 from subclass_kd.study import run_study
@@ -126,15 +124,54 @@ def test_rules_that_are_none_are_refused(rule):
 def test_intervals_are_those_of_scipy_and_of_a_bootstrap_of_images():
     for successes, of in ((0, 5), (3, 7), (480, 500), (9, 9)):
         interval = stats.binomtest(successes, of).proportion_ci(method="wilson")
-        assert share(successes, of)["ci95"] == pytest.approx(list(interval), abs=1e-12)
+        assert share(np.arange(of) < successes)["ci95"] == pytest.approx(list(interval), abs=1e-12)
     truth, called = np.repeat([1, 0, 1, 0], [40, 10, 12, 60]) > 0, np.repeat([1, 1, 0, 0], [40, 10, 12, 60]) > 0
-    found = f1_of(Counts.of(truth, called))
+    found = f1_share(truth, called)
     assert found["value"] == pytest.approx(f1_score(truth, called))
     random = np.random.default_rng(1)
     drawn = [random.integers(0, len(truth), len(truth)) for _ in range(2000)]
     twice = [2 * (truth[r] & called[r]).sum() / (truth[r].sum() + called[r].sum()) for r in drawn]
     assert found["ci95"] == pytest.approx(list(np.percentile(twice, [2.5, 97.5])), abs=0.01)
-    assert f1_of(Counts(0, 0, 0, 5))["value"] is None
+    assert f1_share(np.zeros(5, bool), np.zeros(5, bool)) == {"value": None, "ci95": None, "of": 5}
+    assert Counts.of(truth, called) == Counts(tp=40, fp=10, fn=12, tn=60)
+
+
+def test_the_interval_of_f1_over_patients_is_the_jackknife_s():
+    random = np.random.default_rng(0)
+    truth, groups = random.random(90) < 0.5, np.arange(90) // 6
+    called = truth ^ (random.random(15) < 0.2)[groups] ^ (random.random(90) < 0.1)
+    found = f1_share(truth, called, groups)
+    f1 = f1_score(truth, called)
+    left = np.array([f1_score(truth[groups != g], called[groups != g]) for g in range(15)])
+    n = f1 * (1 - f1) / (14 / 15 * ((left - left.mean()) ** 2).sum())
+    z = stats.t(14).ppf(0.975)
+    middle, half = f1 + z * z / (2 * n), z * np.sqrt(f1 * (1 - f1) / n + z * z / (4 * n * n))
+    assert found["value"] == pytest.approx(f1)
+    assert found["ci95"] == pytest.approx([(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)])
+    images = f1_share(truth, called)["ci95"]
+    assert found["ci95"][1] - found["ci95"][0] > 1.3 * (images[1] - images[0])
+    assert f1_share(truth, called, np.zeros(90))["ci95"] is None
+
+
+@pytest.mark.parametrize("patients", [None, 10])
+def test_the_card_says_whether_patients_or_images_are_sampled(run, patients):
+    samples = run.samples
+    if patients is not None:
+        samples = replace(samples, groups=np.arange(len(samples.table)) % patients)
+    stated = state(replace(run, samples=samples), best_student(run, "skd"), "youden")
+    assert stated["test"]["groups"] == patients
+    results = {"parity": {}, "results": {"arm": run.results["arms"]["skd"], "teachers": {}}}
+    card = model_card(stated | results)
+    alone = stated["test"]["subclasses"][0]["right"]
+    if patients is None:
+        assert "over images, each taken by itself (F1: bootstrap; others: Wilson)" in " ".join(card.split())
+        assert "Patients or slides of the test images are not known." in card
+        assert alone["ci95"] is not None
+    else:
+        assert "over 10 patients or slides, the images of one taken together (jackknife" in " ".join(card.split())
+        assert "are not known. Where" not in card
+        assert alone["ci95"] is None  # image n is of subclass n % 10, and of patient n % 10
+        assert "(no interval: all of one patient or slide)" in card
 
 
 def test_a_deployed_network_gives_the_probabilities_of_its_formula():
@@ -172,7 +209,7 @@ def test_the_bundle_is_the_student_of_the_highest_validation_f1(run, exported):
     best = max((0, 1), key=lambda seed: (noted[seed]["validation_f1"], -noted[seed]["validation_log_loss"]))
     assert stated["seed"] == best == best_student(run, "skd")[0].seed
     assert all(f"seed {seed} validation F1 {100 * noted[seed]['validation_f1']:.2f}" in said[0] for seed in (0, 1))
-    weights = store.load(out / "model.safetensors")
+    weights = load_file(out / "model.safetensors")  # without the marks of a run
     trained = store.load(run.folder / f"students/skd-seed{best}.safetensors")
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in weights)
@@ -223,11 +260,12 @@ def test_the_bundle_states_what_it_is(run, exported):
     out, stated, said = exported
     assert json.loads((out / "bundle.json").read_text("utf-8")) == stated
     names = ["MODEL_CARD.md", "model-int8.onnx", "model.onnx", "model.safetensors"]
-    assert sorted(path.name for path in out.iterdir()) == [*names[:1], "bundle.json", *names[1:]]
-    for name in names:
-        content = (out / name).read_bytes()
-        mark = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        assert stated["files"][name] == mark
+    assert sorted(path.name for path in out.iterdir()) == [names[0], "SHA256SUMS", "bundle.json", *names[1:]]
+    sums = dict(reversed(line.split("  ")) for line in (out / "SHA256SUMS").read_text().splitlines())
+    for name in (*names, "bundle.json"):
+        assert sums[name] == hashlib.sha256((out / name).read_bytes()).hexdigest()
+        if name != "bundle.json":
+            assert stated["files"][name] == {"sha256": sums[name], "bytes": (out / name).stat().st_size}
     assert stated["parity"]["images"] == len(run.samples.test) == 200
     assert stated["parity"]["max_difference"] <= 1e-4
     assert stated["parity"]["decisions_changed"] == 0
@@ -238,6 +276,10 @@ def test_the_bundle_states_what_it_is(run, exported):
         assert {row["batch"] for row in network["latency"]} == {1, 32}
         assert all(0 < row["p50"] <= row["p95"] for row in network["latency"])
     assert str(Path(export.__file__).parents[2]).encode() not in (out / "model.onnx").read_bytes()
+    assert "DICOM as a viewer first shows it: modality rescaling" in stated["preprocessing"]["said"]
+    assert "MONOCHROME1 inverted; grey (ITU-R 601-2 luma)" in stated["preprocessing"]["said"]
+    assert stated["versions"]["pydicom"] == version("pydicom")
+    assert stated["versions"]["pillow"] == version("pillow")
     card = (out / "MODEL_CARD.md").read_text("utf-8")
     worst = min(stated["test"]["subclasses"], key=lambda row: row["right"]["value"])
     assert f"Worst: {worst['name']}, {100 * worst['right']['value']:.1f}" in card
@@ -248,17 +290,81 @@ def test_the_bundle_states_what_it_is(run, exported):
 
 def test_eight_bits_are_stated_with_what_they_change(run, exported):
     out, stated, said = exported
-    int8, test = stated["int8"], run.samples.test
-    pixels = np.ascontiguousarray(run.samples.images[test])
-    truth = run.samples.class_labels[test] == run.samples.positive
-    for name, bits in (("float32", False), ("int8", True)):
-        decisions = Bundle(out, int8=bits, threads=1).answer(pixels).decisions
-        assert int8["f1"][name] == pytest.approx(f1_score(truth, decisions == run.samples.positive))
-    assert int8_lines(int8) == said[2 : 2 + len(int8_lines(int8))]
-    assert len(int8_lines(int8 | {"f1": {"float32": 0.9, "int8": 0.8951}})) == 1
-    loud = int8_lines(int8 | {"f1": {"float32": 0.9, "int8": 0.8949}})
-    assert "-0.51 points" in loud[0]
-    assert "MORE THAN 0.5 POINTS" in loud[1]
+    int8, samples = stated["int8"], run.samples
+    for split in ("validation", "test"):
+        rows = getattr(samples, split)
+        pixels = np.ascontiguousarray(samples.images[rows])
+        truth = samples.class_labels[rows] == samples.positive
+        called = [Bundle(out, int8=bits, threads=1).answer(pixels).decisions for bits in (False, True)]
+        for name, decisions in zip(("float32", "int8"), called, strict=True):
+            assert int8[split]["f1"][name] == pytest.approx(f1_score(truth, decisions == samples.positive))
+        assert int8[split]["decisions_changed"] == (called[0] != called[1]).sum()
+        assert int8[split]["images"] == len(rows)
+    assert int8_lines(int8) == said[2:4]
+    assert int8["advice"] == int8_advice(int8["validation"]) == said[3]
+    card = (out / "MODEL_CARD.md").read_text("utf-8")
+    assert f"**{int8['advice']}**" in card
+    for split in ("validation", "test"):
+        before, after = (f"{100 * int8[split]['f1'][name]:.1f}" for name in ("float32", "int8"))
+        changed = int8[split]["decisions_changed"]
+        assert f"| {split} | {int8[split]['images']} | {before} | {after} | {changed} |" in card
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "warns"),
+    [((0.9, 0.8949), (0.9, 0.9), True), ((0.9, 0.8951), (0.9, 0.5), False), ((0.9, 0.95), (0.9, 0.9), False)],
+)
+def test_validation_images_alone_advise_on_8_bits(exported, validation, test, warns):
+    rows = {
+        split: exported[1]["int8"][split] | {"f1": {"float32": before, "int8": after}}
+        for split, (before, after) in (("validation", validation), ("test", test))
+    }
+    advice = int8_advice(rows["validation"])
+    assert ("WARNING" in advice) == ("MORE THAN 0.5 POINTS" in advice) == warns
+    lines = int8_lines(exported[1]["int8"] | rows | {"advice": advice})
+    assert f"F1 {100 * (validation[1] - validation[0]):+.2f} points on " in lines[0]
+    assert f"F1 {100 * (test[1] - test[0]):+.2f} points on 200 test images" in lines[0]
+    assert lines[1] == advice
+    assert "NOT DEFINED" in int8_advice(rows["validation"] | {"f1": {"float32": None, "int8": None}})
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A student of one epoch on the images that come with the package: 500 of its test images are real ones."""
+    out = tmp_path_factory.mktemp("runs") / "real"
+    study = {
+        "arms": ["scratch"],
+        "seeds": 1,
+        "workers": 1,
+        "device": "cpu",
+        "student": SMALL["student"] | {"epochs": 1},
+    }
+    run_study(make_study(study | {"data": {"train_images": 400}}), out)
+    return open_run(out, *read_run(out, "scratch"), lambda done, total: None)
+
+
+def test_onnx_is_pytorch_on_500_real_images(real, tmp_path):
+    model = candidates.deployed_student(real, best_student(real, "scratch")[0], 1.3)
+    to_onnx(model, real.shape, tmp_path / "m.onnx")
+    parity = measure_parity(real, model, tmp_path / "m.onnx", 0.4)
+    assert parity["images"] == 500 <= len(real.samples.test)
+    assert parity["max_difference"] < 1e-5
+    assert parity["decisions_changed"] == 0
+    model.temperature = 1.4
+    assert measure_parity(real, model, tmp_path / "m.onnx", 0.4)["max_difference"] > 1e-3
+
+
+def test_the_benchmark_of_parity_tells_every_arm_of_a_run(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["parity", "--runs", str(run.folder), "--json", str(tmp_path / "parity.json")])
+    parity_benchmark.main()
+    rows = json.loads((tmp_path / "parity.json").read_text("utf-8"))["students"]
+    assert [row["arm"] for row in rows] == ["scratch", "skd"]
+    for row in rows:
+        assert row["parity"]["images"] == 200
+        assert row["parity"]["max_difference"] < 1e-4
+        values = row["int8"]["validation"]["f1"]
+        assert row["int8_change_of_f1"]["validation"] == values["int8"] - values["float32"]
+    assert "no decision changed, 200 test images" in capsys.readouterr().out
 
 
 def test_an_onnx_model_unlike_pytorch_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):

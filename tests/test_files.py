@@ -7,7 +7,8 @@ import stat
 
 import pytest
 
-from subclass_kd.files import fingerprint, whole, write_json
+from subclass_kd.errors import UserError
+from subclass_kd.files import fingerprint, require_json, whole, write_json
 
 
 def test_a_block_that_ends_well_leaves_the_new_file_alone(tmp_path):
@@ -77,3 +78,24 @@ def test_a_fingerprint_keeps_its_parts_apart_and_in_order():
     marks = [fingerprint("ab", "c"), fingerprint("a", "bc"), fingerprint("abc"), fingerprint("c", "ab"), fingerprint()]
     assert len(set(marks)) == 5
     assert fingerprint(b"ab", b"c") != fingerprint(b"a", b"bc")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "run: found no a.json; expected a run. Make it."),
+        ("{", "a.json: found a file that cannot be read (Expecting property name"),
+        ("[1]", "a.json: found no keys and values; expected a whole file. Mend it."),
+        ("[" * 100_000, "a.json: found a file that cannot be read (maximum recursion depth"),
+        (b"\xff", "a.json: found a file that cannot be read ('utf-8' codec can't decode"),
+    ],
+)
+def test_json_that_is_needed_is_read_or_refused(content, message, tmp_path):
+    (path := tmp_path / "run/a.json").parent.mkdir()
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as caught:
+        require_json(path, "a run", "Make it.", "Mend it.")
+    assert message in str(caught.value)
+    path.write_text('{"a": 1}')
+    assert require_json(path, "a run", "Make it.", "Mend it.") == {"a": 1}

@@ -1,23 +1,31 @@
 """A bundle's student asked about files: numbers by hand, the pixels of training, no stop at a bad image, no torch."""
 
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 import resource
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from subclass_kd import extras
 from subclass_kd.bundle import Bundle
+from subclass_kd.bundle_files import describe_files, seal
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.predict import BATCH, check_sources, columns, find_images, predict_files
-from subclass_kd.prediction_files import check_out, inert, writing
+from subclass_kd.prediction_files import check_out, writing
+from subclass_kd.spreadsheet import csv_line, inert, plain
 from subclass_kd.study_file import make_study
-from synthetic_bundle import write_bundle
+from synthetic_bundle import change_bundle, write_bundle
 
 
 def save(path, grey, size=(8, 8)):
@@ -88,9 +96,7 @@ def test_pixels_are_those_of_training(channels, tmp_path):
     study = make_study({"data": {"kind": "folder", "root": str(root), "size": 12, "channels": channels, "white": 4095}})
     samples = load_samples(study)
     folder = write_bundle(tmp_path / "b", channels=channels, size=12)
-    stated = json.loads((folder / "bundle.json").read_text())
-    stated["preprocessing"]["white"] = 4095
-    (folder / "bundle.json").write_text(json.dumps(stated))
+    change_bundle(folder, preprocessing={"white": 4095})
     bundle = Bundle(folder, threads=1)
     assert len(samples.table.names) == 36
     for row, name in enumerate(samples.table.names):
@@ -112,8 +118,12 @@ def test_bad_images_are_rows_with_an_error_and_nothing_stops(bundle, tmp_path):
     for row in rows[1:-1]:
         assert row["error"].startswith("found ")
         assert "; expected " in row["error"]
+        assert len(row["error"].splitlines()) == 1
         assert {value for key, value in row.items() if key not in ("path", "error")} == {None}
     assert rows[-1]["class: bright"] == pytest.approx(1)
+    again = "Fetch or save the file again."
+    assert rows[3]["error"] == f"found an empty file (0 bytes); expected an image. {again}"
+    assert rows[4]["error"] == "found no file; expected an image."
 
 
 def test_without_a_study_size_another_size_is_an_error(tmp_path):
@@ -121,7 +131,7 @@ def test_without_a_study_size_another_size_is_an_error(tmp_path):
     wide = save(tmp_path / "wide.png", 9, size=(8, 9))
     rows, done = predicted(bundle, [wide, save(tmp_path / "right.png", 9)])
     assert done == (2, 1)
-    assert rows[0]["error"] == "found 9 x 8 pixels; expected 8 x 8, as in training"
+    assert rows[0]["error"] == "found 9 x 8 pixels; expected 8 x 8, as in training."
 
 
 def test_many_images_come_in_order_and_few_are_held(bundle, tmp_path):
@@ -197,7 +207,42 @@ def test_what_looks_like_a_formula_is_text_in_csv(tmp_path, monkeypatch):
     assert rows[0][:2] == ['\'=HYPERLINK("x").png', "'=cmd()"]
     assert [row[0] for row in rows[1:]] == ["'@SUM.png", "'=gone.txt"]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in [header, *rows] for cell in row)
-    assert [inert(cell) for cell in ("-1.5", "\r=1", "a=1", "")] == ["-1.5", "'\r=1", "a=1", ""]
+
+
+def cells_parted(text, separator):
+    """Give cells as a spreadsheet takes them that parts lines at a separator, without the quotes that begin them."""
+    return [re.sub('^[" ]*', "", cell) for cell in re.split(f"[{separator}\r\n]", text)]
+
+
+NASTY = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '"=1+1"', "  =1", "'=1", "''=1", "\uff1d1+1"]
+NASTY += ["a;=HYPERLINK(1)", "a;b;+1", 'a;"=1', "a\n=cmd()", "a\r\n-1-1", "a\t@x", "a;;=1;", "a;'=1"]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_no_cell_is_a_formula_wherever_a_spreadsheet_parts_them(text, tmp_path):
+    with writing(tmp_path / "out.csv", ["path", "decision", "error"], ["class: =1;=2"]) as write:
+        write([{"path": text, "decision": text, "class: =1;=2": -0.5, "error": text}])
+    written = (tmp_path / "out.csv").read_bytes().decode()
+    for separator in (";", "\t"):
+        for cell in cells_parted(written, separator):
+            assert not cell.startswith(("=", "+", "-", "@", "\uff1d")), written
+    header, row = csv.reader(io.StringIO(written, newline=""))
+    assert not any(cell.startswith(("=", "+", "@", "\t", "\r", "\n")) for cell in [*header, *row])
+    assert [plain(cell) for cell in row] == [text, text, "-0.5", text]
+    assert [plain(cell) for cell in header] == ["path", "decision", "class: =1;=2", "error"]
+
+
+def test_what_is_no_formula_stays_as_it_is():
+    for text in ("-1.5", "a=1", "", "a-b;c", "'tis", "a;b=c", "x@y", "scan, -1.png", "1e-3"):
+        assert inert(text) == plain(text) == text
+
+
+@settings(max_examples=500)
+@given(st.text(st.sampled_from("=+-@;'\" \t\r\na1.,")))
+def test_every_text_comes_back_from_its_cell(text):
+    assert plain(inert(text)) == text
+    [row] = csv.reader(io.StringIO(csv_line([text, "end"]), newline=""), strict=True)
+    assert [plain(cell) for cell in row] == [text, "end"]
 
 
 def test_folders_patterns_and_lists_are_found(tmp_path, monkeypatch):
@@ -213,6 +258,23 @@ def test_folders_patterns_and_lists_are_found(tmp_path, monkeypatch):
     assert list(find_images(["f/list.csv"])) == ["f/b.png", "f/deep/c.png", "/abs.png"]
     assert list(find_images(["f/list.csv"], "id")) == ["f/1", "f/2", "f/3"]
     assert list(find_images(["one.tsv", "f/notes.txt"])) == ["f/b.png", "f/notes.txt"]
+
+
+def test_a_large_folder_is_looked_at_only_until_its_first_image_is_found(tmp_path, monkeypatch):
+    for number in range(300):
+        (tmp_path / f"{number:03}.png").touch()
+    seen = []
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def counted(folder):
+        with scandir(folder) as entries:
+            yield (seen.append(entry.name) or entry for entry in entries)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    check_sources([str(tmp_path)])
+    assert len(seen) == 1
+    assert [os.path.basename(path) for path in find_images([str(tmp_path)])] == [f"{n:03}.png" for n in range(300)]
 
 
 @pytest.mark.parametrize(
@@ -241,20 +303,29 @@ def test_sources_without_images_are_refused_before_anything_is_predicted(
     assert message in str(caught.value)
 
 
-def changed(folder, **keys):
+def restate(folder):
+    change_bundle(folder, files=describe_files(folder))
+
+
+def drop(folder, key):
     stated = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(stated | keys))
+    del stated[key]
+    (folder / "bundle.json").write_text(json.dumps(stated))
+    seal(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "bundle.json").unlink(), "found no bundle.json; expected a bundle"),
-        (lambda folder: (folder / "bundle.json").write_text("{"), "found a file that cannot be read"),
-        (lambda folder: changed(folder, schema=2), "found schema 2; expected schema 1"),
-        (lambda folder: changed(folder, positive="none"), "found a bundle that is not whole"),
+        (lambda folder: (folder / "bundle.json").unlink(), "b: found no bundle.json; expected a bundle"),
+        (lambda folder: (folder / "bundle.json").write_text("{"), "found another content than SHA256SUMS states"),
+        (lambda folder: change_bundle(folder, schema=2), "bundle.json: found schema 2; expected schema 1"),
         (lambda folder: (folder / "model.onnx").unlink(), "model.onnx: found No such file or directory"),
-        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "found another content than bundle.json states"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "found another content than SHA256SUMS states"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "b: found no SHA256SUMS; expected a bundle with its"),
+        (lambda folder: (folder / "SHA256SUMS").write_text(""), "SHA256SUMS: found no checksum of bundle.json"),
+        (lambda folder: (folder / "SHA256SUMS").write_text("x"), "SHA256SUMS, line 1: found no checksum; expected 64"),
+        (lambda folder: (folder / "SHA256SUMS").write_text("0" * 64 + "  ../a\n"), "line 1: found no checksum"),
     ],
 )
 def test_a_bundle_that_is_not_whole_is_refused(change, message, tmp_path):
@@ -263,6 +334,112 @@ def test_a_bundle_that_is_not_whole_is_refused(change, message, tmp_path):
     with pytest.raises(UserError) as caught:
         Bundle(folder)
     assert message in str(caught.value)
+
+
+OF_NO_CLASS = [{"name": name, "class": "dark"} for name in ("night", "dusk", "day")]
+TWICE = [{"name": "night", "class": name} for name in ("dark", "bright", "bright")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "found"),
+    [
+        ({"positive": "none"}, "positive", "'none'; expected one of the classes"),
+        ({"decision": {"threshold": 0}}, "decision.threshold", "0; expected a number between 0 and 1, or null"),
+        ({"decision": {"threshold": 1.0}}, "decision.threshold", "1.0"),
+        ({"decision": {"threshold": float("nan")}}, "decision.threshold", "nan"),
+        ({"decision": {"threshold": "0.5"}}, "decision.threshold", "'0.5'"),
+        ({"temperature": {"value": 0}}, "temperature.value", "0; expected a finite number above 0"),
+        ({"temperature": {"value": float("inf")}}, "temperature.value", "inf"),
+        ({"temperature": {"value": True}}, "temperature.value", "True"),
+        ({"hierarchy": {"classes": ["dark"]}}, "hierarchy.classes", "['dark']; expected two names or more"),
+        ({"hierarchy": {"classes": ["dark", "dark"]}}, "hierarchy.classes", "['dark', 'dark']"),
+        ({"hierarchy": {"classes": ["dark", "bright", "x"]}}, "hierarchy.subclasses", "[{"),
+        ({"hierarchy": {"subclasses": ["night"]}}, "hierarchy.subclasses", "['night']; expected a list of names with"),
+        ({"hierarchy": {"subclasses": OF_NO_CLASS}}, "hierarchy.subclasses", "[{"),
+        ({"hierarchy": {"subclasses": TWICE}}, "hierarchy.subclasses", "[{"),
+        ({"outputs": ["class_probabilities", "others"]}, "outputs", "['class_probabilities', 'others']"),
+        ({"preprocessing": {"channels": 2}}, "preprocessing.channels", "2; expected 1 or 3"),
+        ({"preprocessing": {"white": 0}}, "preprocessing.white", "0; expected a whole number up to 65535"),
+        ({"preprocessing": {"width": 9}}, "preprocessing.resize", "True; expected false, or true with as many rows"),
+    ],
+)
+def test_a_bundle_without_sense_is_refused_by_its_key(keys, key, found, tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    change_bundle(folder, **keys)
+    with pytest.raises(UserError) as caught:
+        Bundle(folder)
+    assert str(caught.value).startswith(f'{folder / "bundle.json"}, key "{key}": found {found}')
+    assert str(caught.value).endswith("Export it again, or copy the whole folder.")
+
+
+@pytest.mark.parametrize(
+    "key", ["hierarchy", "positive", "preprocessing", "outputs", "decision", "temperature", "files"]
+)
+def test_a_bundle_without_a_key_is_refused(key, tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    drop(folder, key)
+    with pytest.raises(UserError, match=f'bundle.json: found no key "{key}'):
+        Bundle(folder)
+
+
+def test_a_graph_of_other_widths_than_names_is_refused(tmp_path):
+    two, three = write_bundle(tmp_path / "b"), write_bundle(tmp_path / "c", classes=("dark", "bright", "none"))
+    (two / "model.onnx").write_bytes((three / "model.onnx").read_bytes())
+    seal(two)
+    with pytest.raises(
+        UserError, match=r'bundle.json, key "files": found .* the SHA-256 of each file, as in SHA256SUMS'
+    ):
+        Bundle(two)
+    restate(two)
+    with pytest.raises(UserError, match=r"found a graph of \[\('class_probabilities', 3\)\]; expected \[\('class_"):
+        Bundle(two)
+    change_bundle(three, preprocessing={"height": 9, "width": 9})
+    with pytest.raises(
+        UserError, match=r"expected \[\('pixels', 'tensor\(uint8\)', 1, 9, 9\)\], as bundle.json states"
+    ):
+        Bundle(three)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    """A bundle with all files that one may have, and their contents."""
+    folder = write_bundle(tmp_path_factory.mktemp("sealed") / "b")
+    for name in ("MODEL_CARD.md", "model.safetensors", "model-int8.onnx"):
+        (folder / name).write_bytes(b"# Model card\n" * 3)
+    restate(folder)
+    return folder, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+NAMES = ["MODEL_CARD.md", "SHA256SUMS", "bundle.json", "model-int8.onnx", "model.onnx", "model.safetensors"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(name=st.sampled_from(NAMES), place=st.integers(0), change=st.integers(1, 255))
+def test_any_changed_byte_of_any_file_is_refused_and_the_file_named(sealed, name, place, change):
+    folder, contents = sealed
+    assert list(contents) == NAMES
+    damaged = bytearray(contents[name])
+    damaged[place % len(damaged)] ^= change
+    (folder / name).write_bytes(damaged)
+    try:
+        with pytest.raises(UserError) as caught:
+            Bundle(folder)
+    finally:
+        (folder / name).write_bytes(contents[name])
+    assert len(str(caught.value).splitlines()) == 1
+    if name != "SHA256SUMS":
+        assert caught.value.where == str(folder / name)
+        assert caught.value.found == "another content than SHA256SUMS states"
+
+
+def test_the_checksums_are_those_of_coreutils(sealed):
+    folder, _ = sealed
+    Bundle(folder, threads=1)
+    if shutil.which("sha256sum"):
+        done = subprocess.run(
+            ["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines() == [f"{name}: OK" for name in NAMES if name != "SHA256SUMS"]
 
 
 def test_what_cannot_be_written_is_refused_first(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """The report: its numbers by hand, and a page that shows names as names and asks for nothing."""
 
 import base64
-import csv
 import importlib.util
 import io
 import itertools
@@ -18,27 +17,35 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from scipy.stats import binomtest
+from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
+from subclass_kd.counts import share_interval, wilson
 from subclass_kd.errors import UserError
 from subclass_kd.report import refresh_report, write_report
 from subclass_kd.report.content import content
 from subclass_kd.report.folder import open_run
 from subclass_kd.report.measures import (
     GRID,
-    Counts,
+    LEVEL_OF_BOTH,
     choose_threshold,
     precision_recall,
     predictive_intervals,
     predictive_values,
     reliability,
     roc,
-    wilson,
 )
 from subclass_kd.report.points import Choices
 from subclass_kd.report.thumbnails import thumbnails
+from subclass_kd.spreadsheet import csv_line
 
-HOSTILE = ['<script>alert("x")</script>', '"><img src=x onerror=alert(1)>', "=HYPERLINK()", "{{ 7 * 7 }}", "a&amp;b"]
+HOSTILE = [
+    '<script>alert("x")</script>',
+    '"><img src=x onerror=alert(1)>',
+    "=HYPERLINK()",
+    "{{ 7 * 7 }}",
+    "'=a&amp;b;=1,\t+2",
+]
 CLASSES = ["</title>negative", '"><b>positive']
 SUBCLASSES = dict(zip(HOSTILE, [CLASSES[0], CLASSES[1], CLASSES[1], CLASSES[0], CLASSES[1]], strict=True))
 PARENT = np.array([CLASSES.index(name) for name in SUBCLASSES.values()])
@@ -52,17 +59,20 @@ def summary(values):
     return {"mean": mean, "std": 0.01, "ci95": [mean - 0.02, mean + 0.02], "per_seed": list(map(float, values))}
 
 
-def one_part(folder, random, wrong):
-    """Write a part's samples and predictions; give its test labels and the logits of every network."""
+def one_part(folder, random, wrong, patients=0):
+    """Write a part's samples and predictions; give its test labels and the logits of every network.
+
+    With patients, test image n is of patient n % patients of this part.
+    """
     folder.mkdir(parents=True)
     labels = {"train": np.arange(10) % 5, "validation": np.arange(40) % 5, "test": random.integers(5, size=80)}
     with (folder / "samples.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["sample", "class", "subclass", "split"])
+        file.write(csv_line(["sample", "class", "subclass", "split", *(["group"] if patients else [])]))
         for split, numbers in labels.items():
             for place, k in enumerate(numbers):
-                names = f"'=cmd()<i>{split}{place}", list(SUBCLASSES.values())[k], HOSTILE[k]
-                writer.writerow([*(f"'{name}" if name.startswith("=") else name for name in names), split])
+                names = f"=cmd()<i>{split}{place}", list(SUBCLASSES.values())[k], HOSTILE[k]
+                group = [f"{folder.name}-{split}-{place % patients}"] if patients else []
+                file.write(csv_line([*names, split, *group]))
     logits = {}
     for role, networks in (("students", ARMS), ("teachers", TEACHERS)):
         for name, outputs in networks.items():
@@ -85,9 +95,10 @@ def one_part(folder, random, wrong):
     return labels, logits
 
 
-def make_run(folder, folds=0, wrong=1.5, fingerprint="0123456789abcdef"):
+def make_run(folder, folds=0, wrong=1.5, fingerprint="0123456789abcdef", patients=0):
     random = np.random.default_rng(3)
-    parts = [one_part(folder / f"fold-{fold}" if folds else folder, random, wrong) for fold in range(folds or 1)]
+    places = [folder / f"fold-{fold}" for fold in range(folds)] or [folder]
+    parts = [one_part(place, random, wrong, patients) for place in places]
     rows = [
         {
             "name": name,
@@ -98,7 +109,8 @@ def make_run(folder, folds=0, wrong=1.5, fingerprint="0123456789abcdef"):
         }
         for k, (name, of) in enumerate(SUBCLASSES.items())
     ]
-    data = {"classes": CLASSES, "positive": CLASSES[1], "subclasses": rows, "groups": None, "votes": None}
+    data = {"classes": CLASSES, "positive": CLASSES[1], "subclasses": rows, "votes": None}
+    data["groups"] = {"train": patients, "validation": patients, "test": patients * (folds or 1)} if patients else None
     data |= {"image_shape": [1, 8, 8], "fingerprint": fingerprint}
     metrics = ("f1", "auroc", "sensitivity", "specificity", "brier", "ece", "subclass_accuracy")
     row = {name: summary([0.811, 0.833]) for name in metrics} | {"parameters": 1234, "train_seconds": 1.0}
@@ -197,7 +209,8 @@ def test_predictive_values_are_bayes_and_their_intervals_cover():
     drawn = zip(random.binomial(60, 0.8, 2000).tolist(), random.binomial(200, 0.95, 2000).tolist(), strict=True)
     inside = np.zeros(2)
     for found, cleared in drawn:
-        ends = predictive_intervals(Counts(found, 60, cleared, 200), 0.02)
+        both = wilson(found, 60, LEVEL_OF_BOTH), wilson(cleared, 200, LEVEL_OF_BOTH)
+        ends = predictive_intervals(*both, 0.02)
         inside += [low <= value <= high for (low, high), value in zip(ends, (ppv, npv), strict=True)]
     assert (inside / 2000 >= 0.95).all()
     assert predictive_values(0.0, 1.0, 0.1) == (None, pytest.approx(0.9))
@@ -286,7 +299,7 @@ def test_operating_points_by_hand(made):
     assert found["youden"]["thresholds"] == pytest.approx(thresholds)
     assert found["youden"]["sensitivity"] == right[0] / of[0]
     assert found["youden"]["specificity"] == right[1] / of[1]
-    assert found["youden"]["sensitivity_ci95"] == wilson(right[0], of[0])
+    assert found["youden"]["sensitivity_ci95"] == pytest.approx(wilson(right[0], of[0]))
     at = found["youden"]["predictive"][0]
     assert at["ppv"] == pytest.approx(right[0] / (right[0] + of[1] - right[1]))
     assert [row["prevalence"] for row in found["cost"]["predictive"]][1:] == [0.01, 0.05, 0.2, 0.5]
@@ -323,6 +336,68 @@ def test_matrices_and_subclasses_by_hand(made):
     assert [row["probability"] for row in rows] == sorted((row["probability"] for row in rows), reverse=True)
     assert shown["errors"]["wrong"] == (called[7] != PARENT[truth]).sum()
     assert all(called[7][row["number"]] != PARENT[truth[row["number"]]] for row in rows)
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_where_patients_are_known_they_are_what_is_sampled(folds, tmp_path):
+    """Leave one patient out after the other, here by a loop over them."""
+    patients = 8
+    parts = make_run(run := tmp_path / "run", folds, patients=patients)
+    shown = content(open_run(run), Choices(), images=False)
+    labels = np.concatenate([each["test"] for each, _ in parts])
+    of = np.concatenate([np.arange(80) % patients + patients * fold for fold in range(len(parts))])
+    probs = []
+    for seed in SEEDS:
+        powers = np.exp(np.concatenate([each["skd", seed]["test"] for _, each in parts]).astype(float))
+        probs.append(np.stack([powers[:, c == PARENT].sum(1) for c in (0, 1)], axis=1).argmax(1))
+
+    def by_hand(right, groups):
+        each = np.unique(groups)
+        p = right.mean()
+        left = np.array([right[groups != group].mean() for group in each])
+        variance = (len(each) - 1) / len(each) * ((left - left.mean()) ** 2).sum()
+        n = min(p * (1 - p) / variance, len(right)) if variance > 0 else len(each)
+        z = student_t(len(each) - 1).ppf(0.975)
+        middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return pytest.approx(((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)), abs=1e-9)
+
+    positive = PARENT[labels] == 1
+    highest = shown["operating"][0]
+    assert highest["sensitivity_ci95"] == by_hand(probs[1][positive] == 1, of[positive])  # seed 7 is the best
+    assert highest["specificity_ci95"] == by_hand(probs[1][~positive] == 0, of[~positive])
+    row = next(row for row in shown["per_subclass"] if row["name"] == HOSTILE[2])
+    right = np.mean([each[labels == 2] == 1 for each in probs], axis=0)
+    assert row["arms"][0]["ci95"] == by_hand(right, of[labels == 2])
+    assert shown["calibration"][0]["bins"][0].ci95 is not None
+    page = write_report(run).read_text("utf-8")
+    assert page.count("over patients or groups, all images of one together") == 2
+    assert "These intervals take all images of a patient or group together." in page
+    assert "Wilson's 95 % interval" not in page
+
+
+def test_an_image_without_a_patient_is_one_by_itself(tmp_path):
+    make_run(run := tmp_path / "run", patients=8)
+    lines = (run / "samples.csv").read_text("utf-8").replace("run-test-3", "")
+    (run / "samples.csv").write_text(lines, "utf-8")
+    assert len(np.unique(open_run(run).groups("test"))) == 7 + 10
+    assert len(np.unique(open_run(run).groups("validation"))) == 8
+
+
+def test_intervals_over_patients_cover_where_those_over_images_do_not():
+    """Patients of ten images who are alike: beta-binomial, 90 % right, correlation 0.3."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 10)
+    inside = np.zeros(2)
+    for _ in range(400):
+        right = random.random(200) < random.beta(0.9 * 7 / 3, 0.1 * 7 / 3, 20)[groups]
+        for k, ends in enumerate((share_interval(right, groups), share_interval(right))):
+            inside[k] += ends[0] <= 0.9 <= ends[1]
+    assert inside[0] / 400 > 0.91
+    assert inside[1] / 400 < 0.75
+    assert share_interval(np.ones(10), np.zeros(10)) is None
+    alike = share_interval(np.ones(60), np.repeat(np.arange(6), 10))
+    z = student_t(5).ppf(0.975)
+    assert alike == pytest.approx((6 / (6 + z * z), 1))  # six patients, not sixty images
 
 
 def test_without_images_no_name_of_a_sample_is_told(made, tmp_path):
@@ -375,6 +450,32 @@ def test_a_report_is_made_anew_only_after_new_results(tmp_path):
     assert refresh_report(run).stat().st_mtime_ns > first
 
 
+def test_images_that_were_left_out_stay_out_until_they_are_asked_for(tmp_path):
+    make_run(run := tmp_path / "run")
+    assert "cmd()" in refresh_report(run).read_text("utf-8")
+    assert not (run / "report.json").exists()
+    write_report(run, tmp_path / "elsewhere.html", images=False)
+    assert not (run / "report.json").exists()
+    write_report(run, images=False, choices=Choices(prevalences=(0.03,)))
+    kept = {"images": False, "specificity": 0.9, "miss_cost": 5.0, "prevalences": [0.03]}
+    assert json.loads((run / "report.json").read_text("utf-8")) == kept
+    for _ in range(2):
+        later = (run / "report.html").stat().st_mtime_ns + 1
+        os.utime(run / "results.json", ns=(later, later))
+        page = refresh_report(run).read_text("utf-8")
+        assert "cmd()" not in page
+        assert "left out by --no-images" in page
+        assert "<td>3.0</td>" in page
+    (run / "report.html").unlink()
+    assert "cmd()" not in refresh_report(run).read_text("utf-8")
+    assert "cmd()" in write_report(run, images=True).read_text("utf-8")
+    assert "cmd()" in write_report(run).read_text("utf-8")
+    for damage in ("{", "[]", "{}", '{"images": 1, "prevalences": []}', '{"images": true, "prevalences": [2]}'):
+        (run / "report.json").write_text(damage)
+        with pytest.raises(UserError):
+            write_report(run)
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
 def test_a_browser_logs_nothing_and_asks_for_nothing(tmp_path):
     path = Path(__file__).parent.parent / "scripts/screenshots.py"
@@ -408,10 +509,10 @@ def test_thumbnails_are_the_images(tmp_path):
 
 
 def test_what_is_wrong_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"results.json: found No such file"):
+    with pytest.raises(UserError, match=r"found no results.json; expected the folder of a finished run"):
         write_report(tmp_path)
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(UserError, match="no JSON"):
+    with pytest.raises(UserError, match=r"results.json: found a file that cannot be read"):
         write_report(tmp_path)
     (tmp_path / "results.json").write_text('{"schema": 2}')
     with pytest.raises(UserError, match="schema 1"):
@@ -444,7 +545,7 @@ def test_the_command(tmp_path, python):
     refused = python("-c", code, "report", "nowhere", cwd=tmp_path)
     assert time.monotonic() - started < 30
     assert (refused.returncode, refused.stdout.strip()) == (2, "False")
-    assert refused.stderr.startswith("skd: nowhere/results.json: found No such file")
+    assert refused.stderr.startswith("skd: nowhere: found no results.json; expected the folder of a finished run.")
     done = python("-m", "subclass_kd.cli", "report", "run", "-o", "page.html", "--prevalence", "0.03", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "skd: wrote page.html\n")
     assert "3.0" in (tmp_path / "page.html").read_text("utf-8")

@@ -21,7 +21,7 @@ from subclass_kd.serve.access import Access
 from subclass_kd.serve.guard import HEADERS
 from subclass_kd.serve.limits import MIB, Limits, size_in_words
 from subclass_kd.serve.server import listen, make_server, read_token
-from synthetic_bundle import write_bundle
+from synthetic_bundle import change_bundle, write_bundle
 
 TOKEN = "0123456789abcdef-token"
 SMALL = Limits(
@@ -473,7 +473,7 @@ def test_the_model_is_described(folder, served):
     assert model["preprocessing"] == stated["preprocessing"]
     assert model["files"] == stated["files"]
     assert model["model_sha256"] == stated["files"]["model.onnx"]["sha256"]
-    assert (model["card"], model["temperature"], model["arm"]) == (None, None, None)
+    assert (model["card"], model["temperature"], model["arm"]) == (None, 1.0, None)
     assert model["limits"]["file_bytes"] == 32 * MIB
 
 
@@ -594,9 +594,7 @@ def test_what_is_wrong_at_the_start_is_one_message(folder, tmp_path, monkeypatch
 
 def test_a_bundle_that_states_nonsense_is_refused(tmp_path):
     folder = write_bundle(tmp_path / "b")
-    stated = json.loads((folder / "bundle.json").read_text())
-    stated["files"]["model.onnx"].pop("bytes")
-    (folder / "bundle.json").write_text(json.dumps(stated))
+    change_bundle(folder, arm=["skd"])
     with pytest.raises(UserError, match="found a bundle that is not whole"):
         make_server(folder, Access(None, True), Limits())
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subclass_kd.bundle_files import MANIFEST, MODEL, MODEL_INT8, REMEDY, check_files
+from subclass_kd.bundle_manifest import Statement, judge, read_manifest
 from subclass_kd.cores import count_cores
-from subclass_kd.data.images import MOST_PIXELS, decode_image, read_image
+from subclass_kd.data.images import MOST_PIXELS, AnyPath, decode_image, read_image
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
 
-SCHEMA = 1
-MANIFEST, CARD, WEIGHTS = "bundle.json", "MODEL_CARD.md", "model.safetensors"
-MODEL, MODEL_INT8 = "model.onnx", "model-int8.onnx"
-INPUT, CLASS_OUTPUT, SUBCLASS_OUTPUT = "pixels", "class_probabilities", "subclass_probabilities"
-REMEDY = "Export it again, or copy the whole folder."
+INPUT = "pixels"
 
 
 class Answer(NamedTuple):
@@ -50,41 +46,25 @@ class Bundle:
         shape: (C, H, W) of the pixels that the student takes.
 
     Raises:
-        UserError: the folder holds no bundle, one of another schema, or files that were changed.
+        UserError: the folder holds no bundle, one of another schema or without sense, or files that were changed.
     """
 
     def __init__(self, folder: Path, *, int8: bool = False, threads: int | None = None) -> None:
         demand("This command", "predict")
         self.folder = folder
+        sums = check_files(folder)
         self.stated = read_manifest(folder)
-        where = str(folder / MANIFEST)
-        try:
-            files: dict[str, dict[str, Any]] = self.stated["files"]
-            hierarchy, pixels = self.stated["hierarchy"], self.stated["preprocessing"]
-            self.classes = tuple(str(name) for name in hierarchy["classes"])
-            has_subclasses = SUBCLASS_OUTPUT in self.stated["outputs"]
-            self.subclasses = tuple(str(row["name"]) for row in hierarchy["subclasses"]) if has_subclasses else ()
-            self.parents = tuple(self.classes.index(row["class"]) for row in hierarchy["subclasses"])
-            self.positive = self.classes.index(self.stated["positive"])
-            threshold = self.stated["decision"]["threshold"]
-            self.threshold = None if threshold is None else float(threshold)
-            self.shape = (int(pixels["channels"]), int(pixels["height"]), int(pixels["width"]))
-            self._size = self.shape[1] if pixels["resize"] else None
-            self._white = int(pixels["white"])
-            name = MODEL_INT8 if int8 else MODEL
-            if int8 and name not in files:
-                raise UserError(str(folder), "no student of 8 bits", "a bundle made with --int8", "Leave out --int8.")
-            content = (folder / name).read_bytes()
-            digest = files[name]["sha256"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(where, f"a bundle that is not whole ({error})", "schema 1", REMEDY) from None
-        except OSError as error:
-            raise UserError(str(error.filename), error.strerror or str(error), "a file of the bundle", REMEDY) from None
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise UserError(str(folder / name), "another content than bundle.json states", "the same", REMEDY)
-        self._session = make_session(content, threads or count_cores(), str(folder / name))
+        known = judge(self.stated, str(folder / MANIFEST), sums)
+        self.classes, self.subclasses, self.parents = known.classes, known.subclasses, known.parents
+        self.positive, self.threshold, self.shape = known.positive, known.threshold, known.shape
+        self._size, self._white = known.shape[1] if known.resize else None, known.white
+        model = folder / (MODEL_INT8 if int8 else MODEL)
+        if model.name not in sums:
+            raise UserError(str(folder), "no student of 8 bits", "a bundle made with --int8", "Leave out --int8.")
+        self._session = make_session(model, threads or count_cores())
+        _check_graph(self._session, known, str(model))
 
-    def read(self, path: Path) -> NDArray[np.uint8]:
+    def read(self, path: AnyPath) -> NDArray[np.uint8]:
         """Read an image file to pixels (C, H, W) as training did: the same function with the same arguments.
 
         Raises:
@@ -137,27 +117,7 @@ def decide(class_probs: NDArray[np.floating], positive: int, threshold: float | 
     return np.where(class_probs[:, positive] >= threshold, positive, 1 - positive).astype(np.int64)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read bundle.json.
-
-    Raises:
-        UserError: there is none, it is damaged, or of another schema.
-    """
-    path = folder / MANIFEST
-    try:
-        stated = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(str(folder), f"no {MANIFEST}", "a bundle", "Make one: skd export RUN -o BUNDLE.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(str(path), f"a file that cannot be read ({error})", "JSON of a bundle", REMEDY) from None
-    schema = stated.get("schema") if isinstance(stated, dict) else None
-    if schema != SCHEMA:
-        remedy = "Use the subclass-kd that made it, or export it again."
-        raise UserError(str(path), f"schema {schema}", f"schema {SCHEMA}", remedy)
-    return dict(stated)
-
-
-def make_session(model: bytes | Path, threads: int, where: str = "model") -> Any:
+def make_session(model: Path, threads: int) -> Any:
     """Load an ONNX model to compute on the CPU with so many threads.
 
     Threads sleep when there is nothing to do: those that decode images need the cores meanwhile.
@@ -171,9 +131,22 @@ def make_session(model: bytes | Path, threads: int, where: str = "model") -> Any
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    source = model if isinstance(model, bytes) else str(model)
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has errors of its own, without a common base but this
-        found = f"a model that onnxruntime cannot load ({str(error).splitlines()[0]})"
-        raise UserError(where, found, "a whole ONNX model", REMEDY) from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        found = f"a model that onnxruntime cannot load ({reason})"
+        raise UserError(str(model), found, "a whole ONNX model", REMEDY) from None
+
+
+def _check_graph(session: Any, known: Statement, where: str) -> None:
+    """Refuse a graph of other inputs and outputs than bundle.json states."""
+    inputs = [(node.name, node.type, *node.shape[1:]) for node in session.get_inputs()]
+    outputs = [(node.name, *node.shape[1:]) for node in session.get_outputs()]
+    widths = (len(known.classes), len(known.subclasses))
+    for found, expected in (
+        (inputs, [(INPUT, "tensor(uint8)", *known.shape)]),
+        (outputs, list(zip(known.outputs, widths, strict=False))),
+    ):
+        if found != expected:
+            raise UserError(where, f"a graph of {found}", f"{expected}, as bundle.json states", REMEDY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,18 @@ from numpy.typing import NDArray
 
 import subclass_kd
 from subclass_kd import bundle, store
-from subclass_kd.calibration import Counts, calibrated, f1_of, fit_temperature, log_loss, share, threshold_for
+from subclass_kd.bundle_manifest import SCHEMA
+from subclass_kd.calibration import calibrated, fit_temperature, log_loss, threshold_for
 from subclass_kd.candidates import Candidate, Run
+from subclass_kd.counts import Counts, f1_share, share
 from subclass_kd.deployed import OPSET
 from subclass_kd.evaluation import class_metrics
 from subclass_kd.results import class_log_probs
+
+_DICOM = (
+    "DICOM as a viewer first shows it: modality rescaling or table, first window or value-of-interest table, what that "
+    "gives out (without either, what the stored bits can hold) to 0 to 255, rounded, MONOCHROME1 inverted"
+)
 
 
 def state(run: Run, students: list[Candidate], rule: str) -> dict[str, Any]:
@@ -52,7 +59,7 @@ def state(run: Run, students: list[Candidate], rule: str) -> dict[str, Any]:
     channels, height, width = run.shape
     data = run.study.data
     return {
-        "schema": bundle.SCHEMA,
+        "schema": SCHEMA,
         "arm": best.arm,
         "seed": best.seed,
         "chosen_by": "highest F1 on validation images",
@@ -93,28 +100,32 @@ def state(run: Run, students: list[Candidate], rule: str) -> dict[str, Any]:
 def _on_test(
     run: Run, probs: NDArray[np.float64], labels: NDArray[np.int64], threshold: float | None
 ) -> dict[str, Any]:
-    """Give metrics of this student's decisions on the test images, with intervals over images."""
+    """Give metrics of this student's decisions on the test images, with intervals over patients or over images."""
     samples = run.samples
     hierarchy, positive = samples.hierarchy, samples.positive
     decisions = bundle.decide(probs, positive, threshold)
     right = decisions == labels
-    counts = Counts.of(labels == positive, decisions == positive)
+    is_positive, called = labels == positive, decisions == positive
     subclasses = samples.subclass_labels[samples.test]
+    groups = None if samples.groups is None else samples.groups[samples.test]
+
+    def share_of(correct: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
+        return share(correct[among], None if groups is None else groups[among])
+
     rows = [
-        {"name": name, "class": hierarchy.classes[parent]}
-        | {"right": share(int(right[subclasses == k].sum()), int((subclasses == k).sum()))}
+        {"name": name, "class": hierarchy.classes[parent], "right": share_of(right, subclasses == k)}
         for k, (name, parent) in enumerate(zip(hierarchy.subclasses, hierarchy.parent_indices, strict=True))
     ]
     return {
         "images": len(labels),
-        "groups": None if samples.groups is None else len(set(samples.groups[samples.test].tolist())),
-        "counts": asdict(counts),
-        "accuracy": share(int(right.sum()), len(labels)),
-        "f1": f1_of(counts),
-        "sensitivity": share(counts.tp, counts.tp + counts.fn),
-        "specificity": share(counts.tn, counts.tn + counts.fp),
-        "ppv": share(counts.tp, counts.tp + counts.fp),
-        "npv": share(counts.tn, counts.tn + counts.fn),
+        "groups": None if groups is None else len(np.unique(groups)),
+        "counts": asdict(Counts.of(is_positive, called)),
+        "accuracy": share(right, groups),
+        "f1": f1_share(is_positive, called, groups),
+        "sensitivity": share_of(called, is_positive),
+        "specificity": share_of(~called, ~is_positive),
+        "ppv": share_of(is_positive, called),
+        "npv": share_of(~is_positive, ~called),
         "subclasses": rows,
     }
 
@@ -129,15 +140,23 @@ def _preprocessing(run: Run) -> str:
     )
     return (
         f"upright by EXIF; transparent pixels over black; 16-bit grey v to min(v, {run.study.data.white}) * 255 / "
-        f"{run.study.data.white}; {colour}; {resized}; uint8. As subclass_kd.data.images.read_image. Division by 255, "
-        "normalisation and, where the student sees another size, its resizing are in the graph."
+        f"{run.study.data.white}; {_DICOM}; {colour}; {resized}; uint8. As subclass_kd.data.images.read_image. "
+        "Division by 255, normalisation and, where the student sees another size, its resizing are in the graph."
     )
 
 
 def _versions() -> dict[str, str]:
-    packages = ("numpy", "pillow", "torch", "onnx", "onnxscript", "onnxruntime", "timm")
+    packages = ("numpy", "pillow", "pydicom", "torch", "onnx", "onnxscript", "onnxruntime", "timm")
     return {
         "subclass_kd": subclass_kd.__version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: found for name in packages if (found := _version(name)) is not None},
     }
+
+
+def _version(package: str) -> str | None:
+    """Give a package's version; None of one that is not there, as pydicom where no data are DICOM files."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

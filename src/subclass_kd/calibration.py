@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,26 +82,6 @@ def fit_temperature(class_log_probs: NDArray[np.floating], class_labels: NDArray
     return 1.0 if temperature < 1.01 * TEMPERATURES[0] else temperature
 
 
-@dataclass(frozen=True)
-class Counts:
-    """A binary decision against the truth, in images."""
-
-    tp: int
-    fp: int
-    fn: int
-    tn: int
-
-    @classmethod
-    def of(cls, positive: NDArray[np.bool_], called: NDArray[np.bool_]) -> Counts:
-        """Count, from the truth (N,) and the decisions (N,).
-
-        >>> Counts.of(np.array([True, True, False]), np.array([True, False, False]))
-        Counts(tp=1, fp=0, fn=1, tn=1)
-        """
-        pairs = ((positive, called), (~positive, called), (positive, ~called), (~positive, ~called))
-        return cls(*(int((truth & decision).sum()) for truth, decision in pairs))
-
-
 def threshold_for(
     rule: str, positive_probs: NDArray[np.floating], positive: NDArray[np.bool_]
 ) -> tuple[float, dict[str, float]]:
@@ -134,10 +113,7 @@ def threshold_for(
     """
     name, wanted = parse_rule(rule)
     positive_probs = positive_probs.astype(np.float32)  # as a student in use gives them
-    distinct = np.unique(positive_probs.astype(np.float64))
-    candidates = np.concatenate([[distinct[0] / 2], (distinct[1:] + distinct[:-1]) / 2, [(1 + distinct[-1]) / 2]])
-    if name == "fixed":
-        candidates = np.array([wanted])
+    candidates = np.array([wanted]) if name == "fixed" else halfway(positive_probs)
     # Positives and negatives below each candidate, by sorting once.
     ones, zeros = np.sort(positive_probs[positive]), np.sort(positive_probs[~positive])
     fn, tn = np.searchsorted(ones, candidates), np.searchsorted(zeros, candidates)
@@ -160,6 +136,16 @@ def threshold_for(
     return float(candidates[chosen]), {key: float(values[chosen]) for key, values in reached.items()}
 
 
+def halfway(probs: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Give the thresholds (T,) that part probabilities (N,) differently, halfway between neighbours, 0 and 1.
+
+    >>> halfway(np.array([0.5, 0.25, 0.5]))
+    array([0.125, 0.375, 0.75 ])
+    """
+    distinct = np.unique(probs.astype(np.float64))
+    return np.concatenate([[distinct[0] / 2], (distinct[1:] + distinct[:-1]) / 2, [(1 + distinct[-1]) / 2]])
+
+
 def parse_rule(rule: str) -> tuple[str, float]:
     """Read a rule for a threshold: its name, and the number that it names (0 where it names none).
 
@@ -179,43 +165,3 @@ def parse_rule(rule: str) -> tuple[str, float]:
     if (name in ("specificity", "sensitivity") or not equals) and 0 < wanted < 1:
         return (name if equals else "fixed"), wanted
     raise UserError("--threshold", f'"{rule}"', RULES)
-
-
-def share(successes: int, of: int) -> dict[str, float | int | list[float] | None]:
-    r"""A share with Wilson's 95 % interval, for independent images (Wilson 1927, https://doi.org/10.2307/2276774).
-
-    Returns:
-        ``value`` and ``ci95`` [low, high], None where nothing was counted; ``of``.
-
-    >>> share(8, 10)["ci95"]
-    [0.49016..., 0.94331...]
-    """
-    if of == 0:
-        return {"value": None, "ci95": None, "of": 0}
-    z = 1.959963984540054
-    rate = successes / of
-    middle = rate + z * z / (2 * of)
-    half = z * math.sqrt(rate * (1 - rate) / of + z * z / (4 * of * of))
-    scale = 1 + z * z / of
-    return {"value": rate, "ci95": [max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)], "of": of}
-
-
-def f1_of(counts: Counts, draws: int = 10_000) -> dict[str, float | int | list[float] | None]:
-    """F1 with a percentile bootstrap's 95 % interval over images, drawn as counts (multinomial), always the same draws.
-
-    Returns:
-        ``value``, ``ci95`` and ``of``, the number of images; None where there is neither a positive nor a call.
-
-    >>> f1_of(Counts(tp=40, fp=10, fn=10, tn=40))["value"]
-    0.8
-    """
-    cells = np.array([counts.tp, counts.fp, counts.fn, counts.tn])
-    if not cells[:3].any():
-        return {"value": None, "ci95": None, "of": int(cells.sum())}
-    total = int(cells.sum())
-    drawn = np.random.default_rng(0).multinomial(total, cells / total, size=draws)  # (draws, 4)
-    wrong = drawn[:, 1] + drawn[:, 2]
-    f1 = 2 * drawn[:, 0] / np.maximum(2 * drawn[:, 0] + wrong, 1)
-    low, high = np.percentile(f1, [2.5, 97.5])
-    value = 2 * counts.tp / (2 * counts.tp + counts.fp + counts.fn)
-    return {"value": value, "ci95": [float(low), float(high)], "of": total}

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from subclass_kd.bundle import CLASS_OUTPUT, INPUT, SUBCLASS_OUTPUT
+from subclass_kd.bundle import INPUT
+from subclass_kd.bundle_manifest import CLASS_OUTPUT, SUBCLASS_OUTPUT
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.training import as_input
 

@@ -26,8 +26,16 @@ class UserError(Exception):
         self.where, self.found, self.expected, self.remedy = where, found, expected, remedy
 
     def __str__(self) -> str:
-        text = f"{self.where}: found {self.found}; expected {self.expected}. {self.remedy}"
-        return " ".join(line.strip() for line in text.splitlines()).strip()  # a library's message may have several
+        return _one_line(f"{self.where}: {self.what}")
+
+    @property
+    def what(self) -> str:
+        """All but the place, as one line."""
+        return _one_line(f"found {self.found}; expected {self.expected}. {self.remedy}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines()).strip()  # a library's message may have several
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

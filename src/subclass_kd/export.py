@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,24 +12,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from subclass_kd import bundle, latency, store
+from subclass_kd import latency, store
+from subclass_kd.bundle_files import CARD, MANIFEST, MODEL, MODEL_INT8, WEIGHTS, describe_files, seal
+from subclass_kd.bundle_manifest import CLASS_OUTPUT, SUBCLASS_OUTPUT
 from subclass_kd.bundle_statement import state
-from subclass_kd.calibration import Counts, calibrated, f1_of
+from subclass_kd.calibration import calibrated
 from subclass_kd.candidates import Candidate, Run, best_student, deployed_student, deployed_teacher
 from subclass_kd.deployed import Deployed, to_onnx
 from subclass_kd.errors import UserError
-from subclass_kd.files import write_json
+from subclass_kd.files import sync_folder, write_json
 from subclass_kd.model_card import model_card
-from subclass_kd.quantisation import MOST_CALIBRATION, quantise, spread
+from subclass_kd.parity import agreement, eight_bits, int8_lines, measure_parity
 from subclass_kd.results import class_log_probs
 
-MOST_PARITY = 500  # test images
 MOST_DIFFERENCE = 1e-4  # of a probability, between PyTorch and ONNX
 STALE = 1e-3  # of a probability, between the student and what the run stored of it
-LOUD = 0.005  # of F1, between float32 and 8 bits
-_BATCH = 100
+_FEWEST = 100  # test images that a student is asked about, to see that its weights are the run's
 
 
 def export_student(
@@ -60,29 +58,30 @@ def export_student(
     model = deployed_student(run, best, stated["temperature"]["value"])
     _check_fresh(run, best, model)
     with _appearing(out) as folder:
-        onnx = folder / bundle.MODEL
+        onnx = folder / MODEL
         _to_onnx(model, run.shape, onnx, f"student {arm}, seed {best.seed}")
-        stated["parity"] = _parity(run, model, onnx, stated["decision"]["threshold"])
-        say(f"ONNX agrees with PyTorch: {_agreement(stated['parity'])}.")
+        stated["parity"] = _check_parity(run, model, onnx, stated["decision"]["threshold"])
+        say(f"ONNX agrees with PyTorch: {agreement(stated['parity'])}.")
         costs = [_cost("student", run.results["arms"][arm], onnx, run)]
         if int8:
-            stated["int8"] = _int8(run, onnx, folder / bundle.MODEL_INT8, stated["decision"]["threshold"])
-            costs.append(_cost("student, int8", run.results["arms"][arm], folder / bundle.MODEL_INT8, run))
+            stated["int8"] = eight_bits(run, onnx, folder / MODEL_INT8, stated["decision"]["threshold"])
+            costs.append(_cost("student, int8", run.results["arms"][arm], folder / MODEL_INT8, run))
             for line in int8_lines(stated["int8"]):
                 say(line)
         costs += _teacher_cost(run, best, folder)
         stated["cost"] = {"cpu": latency.cpu_name(), "networks": costs}
-        _write_weights(folder / bundle.WEIGHTS, run, best)
-        stated["outputs"] = [bundle.CLASS_OUTPUT, *([bundle.SUBCLASS_OUTPUT] if model.subclasses else [])]
-        (folder / bundle.CARD).write_text(model_card(stated), "utf-8")
-        stated["files"] = {path.name: _mark(path) for path in sorted(folder.iterdir())}
-        write_json(folder / bundle.MANIFEST, stated)
+        _write_weights(folder / WEIGHTS, run, best)
+        stated["outputs"] = [CLASS_OUTPUT, *([SUBCLASS_OUTPUT] if model.subclasses else [])]
+        (folder / CARD).write_text(model_card(stated), "utf-8")
+        stated["files"] = describe_files(folder)
+        write_json(folder / MANIFEST, stated)
+        seal(folder)
     return stated
 
 
 def _check_fresh(run: Run, best: Candidate, model: Deployed) -> None:
     """Refuse a student that answers otherwise than the predictions that everything stated comes from."""
-    rows = np.arange(min(len(run.samples.test), _BATCH))
+    rows = np.arange(min(len(run.samples.test), _FEWEST))
     stored = store.load(run.folder / best.predictions)["test"][: len(rows)]
     with torch.no_grad():
         now = model(torch.from_numpy(np.asarray(run.samples.images[run.samples.test[rows]])))[0].double().numpy()
@@ -101,79 +100,14 @@ def _to_onnx(model: Deployed, shape: tuple[int, ...], path: Path, whose: str) ->
         raise UserError(whose, f"a network that torch cannot export ({reason})", "one that ONNX can hold") from error
 
 
-def _parity(run: Run, model: Deployed, path: Path, threshold: float | None) -> dict[str, Any]:
-    """Hold the ONNX model against PyTorch on test images, or refuse it."""
-    rows = spread(run.samples.test, MOST_PARITY)
-    session = bundle.make_session(path, 1)
-    difference, changed = 0.0, 0
-    for pixels in _batches(run, rows):
-        with torch.no_grad():
-            exact = [probs.numpy() for probs in model(torch.from_numpy(pixels))]
-        given = session.run(None, {bundle.INPUT: pixels})
-        differences = [float(abs(a - b).max()) for a, b in zip(exact, given, strict=True)]
-        difference = max([difference, *(d if d == d else float("inf") for d in differences)])
-        decisions = (bundle.decide(probs[0], run.samples.positive, threshold) for probs in (exact, given))
-        changed += int((next(decisions) != next(decisions)).sum())
-    parity = {"images": len(rows), "max_difference": difference, "decisions_changed": changed}
-    if difference > MOST_DIFFERENCE or changed:
+def _check_parity(run: Run, model: Deployed, path: Path, threshold: float | None) -> dict[str, Any]:
+    """Refuse an ONNX model that is not PyTorch's to rounding."""
+    parity = measure_parity(run, model, path, threshold)
+    if parity["max_difference"] > MOST_DIFFERENCE or parity["decisions_changed"]:
         expected = f"at most {MOST_DIFFERENCE:g}, and none changed"
         remedy = "No bundle was written. Please report it, with the student's model."
-        raise UserError(path.name, f"an ONNX model unlike PyTorch's ({_agreement(parity)})", expected, remedy)
+        raise UserError(path.name, f"an ONNX model unlike PyTorch's ({agreement(parity)})", expected, remedy)
     return parity
-
-
-def _agreement(parity: dict[str, Any]) -> str:
-    changed = parity["decisions_changed"]
-    return (
-        f"largest difference of a probability {parity['max_difference']:.1e}, {changed or 'no'} decision"
-        f"{'s' if changed > 1 else ''} changed, {parity['images']} test images"
-    )
-
-
-def _int8(run: Run, onnx: Path, path: Path, threshold: float | None) -> dict[str, Any]:
-    """Make the student of 8 bits, and say what it costs in F1 and saves in size."""
-    rows = spread(run.samples.train, MOST_CALIBRATION)
-    try:
-        quantise(onnx, path, run.samples.images, rows)
-    except Exception as error:  # as of the exporter
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        found = f"a student that onnxruntime cannot bring to 8 bits ({reason})"
-        raise UserError("--int8", found, "one that it can", "Leave out --int8.") from error
-    positive = run.samples.positive
-    truth = run.samples.class_labels[run.samples.test] == positive
-    f1, called = {}, {}
-    for name, file in (("float32", onnx), ("int8", path)):
-        session = bundle.make_session(file, 1)
-        parts = [session.run(None, {bundle.INPUT: pixels})[0] for pixels in _batches(run, run.samples.test)]
-        called[name] = bundle.decide(np.concatenate(parts), positive, threshold) == positive
-        f1[name] = f1_of(Counts.of(truth, called[name]))["value"]
-    return {
-        "f1": f1,
-        "decisions_changed": int((called["float32"] != called["int8"]).sum()),
-        "test_images": len(truth),
-        "calibration_images": len(rows),
-        "bytes": {"float32": onnx.stat().st_size, "int8": path.stat().st_size},
-    }
-
-
-def int8_lines(int8: dict[str, Any]) -> list[str]:
-    """Say what a student of 8 bits changes; loudly where its F1 is more than half a point off."""
-    before, after = (int8["f1"][name] for name in ("float32", "int8"))
-    change = None if before is None or after is None else after - before
-    size = int8["bytes"]
-    points = "not defined" if change is None else f"{100 * change:+.2f} points"
-    lines = [
-        f"int8: F1 {points} ({int8['test_images']:,} test images, {int8['decisions_changed']:,} decisions changed), "
-        f"{size['int8'] / 1e3:,.1f} kB instead of {size['float32'] / 1e3:,.1f} kB."
-    ]
-    if change is None or abs(change) > LOUD:
-        lines.append("WARNING: the student of 8 bits is MORE THAN 0.5 POINTS of F1 off. Do not use it unseen.")
-    return lines
-
-
-def _batches(run: Run, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(rows), _BATCH):
-        yield np.ascontiguousarray(run.samples.images[rows[start : start + _BATCH]])
 
 
 def _cost(name: str, row: dict[str, Any], path: Path, run: Run) -> dict[str, Any]:
@@ -204,11 +138,6 @@ def _write_weights(path: Path, run: Run, best: Candidate) -> None:
     save_file(weights, path, {"network": json.dumps(network), "arm": best.arm, "seed": str(best.seed)})
 
 
-def _mark(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``out`` that becomes it when the block ends well, and goes when it does not."""
@@ -222,7 +151,9 @@ def _appearing(out: Path) -> Iterator[Path]:
             path.chmod(temporary.stat().st_mode & 0o666)  # safetensors' own files are for one user alone
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
+        sync_folder(temporary)
         temporary.rename(out)
+        sync_folder(temporary.parent)
     except OSError as error:
         found = error.strerror or str(error)
         raise UserError(str(out), found, "a folder that can be written", "Give another -o.") from None

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from subclass_kd.errors import UserError
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -30,10 +32,10 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut, where the system lets a folder be opened (Windows does not)."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
@@ -47,6 +49,29 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON that any reader accepts (no NaN), two-space indented, whole or not at all."""
     with whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
+
+
+def require_json(path: Path, of: str, make: str, mend: str) -> dict[str, Any]:
+    """Read keys and values that a command left in a folder.
+
+    Args:
+        path: the file.
+        of: what the folder is expected to be.
+        make: what to do where there is no such file.
+        mend: what to do where it is damaged.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read, or it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(str(path.parent), f"no {path.name}", of, make) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(str(path), f"a file that cannot be read ({error})", "a whole file", mend) from None
+    if not isinstance(content, dict):
+        raise UserError(str(path), "no keys and values", "a whole file", mend)
+    return content
 
 
 def fingerprint(*parts: Any) -> str:

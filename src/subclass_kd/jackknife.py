@@ -34,6 +34,20 @@ def f1_left_out(predicted: NDArray[np.bool_], actual: NDArray[np.bool_], units: 
     return f1
 
 
+def left_out_variance(left_out: NDArray[np.float64]) -> float:
+    r"""Jackknife variance of one value over units (Quenouille 1956, https://doi.org/10.1093/biomet/43.3-4.353).
+
+    .. math:: \frac{G-1}{G} \sum_g (D_{(g)} - \bar D_{(\cdot)})^2
+
+    Args:
+        left_out: (G,) the value with unit g left out, G >= 2.
+
+    >>> left_out_variance(np.array([0.0, 0.5]))
+    0.0625
+    """
+    return float((len(left_out) - 1) * left_out.var())
+
+
 def variance_parts(differences: NDArray[np.float64], left_out: NDArray[np.float64]) -> tuple[float, float]:
     r"""Variance of the mean difference over seeds, in two parts: of the seeds, and of the images that all seeds share.
 

@@ -16,8 +16,8 @@ def model_card(stated: Mapping[str, Any]) -> str:
     Args:
         stated: bundle.json without ``files``.
     """
-    parts = [_head(stated), _use(stated), _data(stated), _results(stated), _subclasses(stated), _limits(stated)]
-    return "\n\n".join(parts) + "\n"
+    sections = (_head, _use, _data, _results, _subclasses, _int8, _limits)
+    return "\n\n".join(part for section in sections if (part := section(stated))) + "\n"
 
 
 def as_text(text: str) -> str:
@@ -101,12 +101,16 @@ def _results(stated: Mapping[str, Any]) -> str:
             ("positive predictive value", "ppv"), ("negative predictive value", "npv"),
         )
     ]  # fmt: skip
+    over = "over images, each taken by itself (F1: bootstrap; others: Wilson)"
+    if test["groups"] is not None:
+        over = (
+            f"over {test['groups']:,} patients or slides, the images of one taken together (jackknife, Wilson's form)"
+        )
     ece, brier = test["ece"], test["brier"]
     table = "\n".join(rows)
     return f"""## Results
 
-This student's decisions on {test["images"]:,} test images, which chose nothing; 95 % intervals over images (F1:
-bootstrap; others: Wilson), as if images were independent:
+This student's decisions on {test["images"]:,} test images, which chose nothing; 95 % intervals {over}:
 
 | | % (95 % interval) |
 |---|---|
@@ -141,6 +145,27 @@ How often the class was right, on the test images of each subclass:
     )
 
 
+def _int8(stated: Mapping[str, Any]) -> str:
+    int8 = stated["int8"]
+    if int8 is None:
+        return ""
+    rows = "\n".join(
+        f"| {split} | {row['images']:,} | {_percent(row['f1']['float32'])} | {_percent(row['f1']['int8'])} | "
+        f"{row['decisions_changed']:,} |"
+        for split, row in ((split, int8[split]) for split in ("validation", "test"))
+    )
+    return f"""## In 8 bits
+
+**{int8["advice"]}** The test images are reported and advise nothing.
+
+| images | n | F1 in float32, % | F1 in 8 bits, % | decisions changed |
+|---|---|---|---|---|
+{rows}
+
+`model-int8.onnx` has {int8["bytes"]["int8"] / 1e3:,.1f} kB, `model.onnx` {int8["bytes"]["float32"] / 1e3:,.1f} kB;
+activations have the ranges of {int8["calibration_images"]:,} training images."""
+
+
 def _limits(stated: Mapping[str, Any]) -> str:
     small = [as_text(row["name"]) for row in stated["test"]["subclasses"] if row["right"]["of"] < 30]
     few = (
@@ -149,9 +174,9 @@ def _limits(stated: Mapping[str, Any]) -> str:
         else ""
     )
     groups = stated["test"]["groups"]
-    clustered = "" if groups is None else (
-        f"\n- The test images are of {groups:,} patients or slides; images of one are alike, so that the intervals "
-        "above are too narrow."
+    alone = "" if groups is not None else (
+        "\n- Patients or slides of the test images are not known. Where several images are of one, the intervals above "
+        "are too narrow."
     )  # fmt: skip
     return f"""## Limits
 
@@ -159,7 +184,7 @@ def _limits(stated: Mapping[str, Any]) -> str:
 - Other sources, ages, ways of taking images and shares of positives were not tested. Calibration and threshold hold
   for the validation images' source and share of positives.
 - The test images come from the same data as the training images; use elsewhere needs a test elsewhere first.
-- Subclass probabilities are as good as the subclass labels were.{few}{clustered}"""
+- Subclass probabilities are as good as the subclass labels were.{few}{alone}"""
 
 
 def _percent(value: float | None) -> str:
@@ -173,6 +198,8 @@ def _number(value: float | None) -> str:
 def _share(row: Mapping[str, Any]) -> str:
     if row["value"] is None:
         return "not defined"
+    if row["ci95"] is None:
+        return f"{_percent(row['value'])} (no interval: all of one patient or slide)"
     low, high = row["ci95"]
     return f"{_percent(row['value'])} ({_percent(low)} to {_percent(high)})"
 

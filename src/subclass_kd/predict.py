@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,44 +86,43 @@ def find_images(sources: Sequence[str], column: str | None = None) -> Iterator[s
 
 
 def check_sources(sources: Sequence[str], column: str | None = None) -> None:
-    """Look for the first image of each source, so that what is wrong shows before anything is predicted.
+    """Look for an image in each source, any one, so that what is wrong shows before anything is predicted.
 
     Raises:
         UserError: as :func:`find_images`, or a source has no image.
     """
     for source in sources:
-        if next(_find(source, column), None) is None:
+        if next(_find(source, column, in_order=False), None) is None:
             raise UserError(source, "no image", "images", f"Read are {', '.join(sorted(EXTENSIONS))}.")
 
 
-def _find(source: str, column: str | None) -> Iterator[str]:
+def _find(source: str, column: str | None, in_order: bool = True) -> Iterator[str]:
     if os.path.isdir(source):
-        yield from _walk(source)
+        yield from _walk(source, in_order)
     elif os.path.lexists(source):
         yield from _listed(source, column) if Path(source).suffix.lower() in LISTS else [source]
     elif glob.has_magic(source):
-        for path in sorted(glob.iglob(source, recursive=True)):
+        found = glob.iglob(source, recursive=True)
+        for path in sorted(found) if in_order else found:
             if not os.path.isdir(path):
                 yield path
     else:
         raise UserError(source, "no such file", "an image, a folder, a pattern, or a CSV file of paths", "Check it.")
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, in_order: bool) -> Iterator[str]:
     """Give the images in a folder and in its folders, each folder's in order; links to folders are not followed."""
     try:
         with os.scandir(folder) as entries:
-            content = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            for entry in sorted(entries, key=attrgetter("name")) if in_order else entries:
+                if entry.name.startswith(".") or entry.name.lower() in _PASSED_OVER:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _walk(entry.path, in_order)
+                elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and not entry.is_dir():
+                    yield entry.path
     except OSError as error:
         raise UserError(folder, error.strerror or str(error), "a folder that can be read") from None
-    for name, is_folder in content:
-        path = os.path.join(folder, name)
-        if name.startswith(".") or name.lower() in _PASSED_OVER:
-            continue
-        if is_folder:
-            yield from _walk(path)
-        elif os.path.splitext(name)[1].lower() in EXTENSIONS and not os.path.isdir(path):
-            yield path
 
 
 def _listed(source: str, column: str | None) -> Iterator[str]:
@@ -156,12 +156,10 @@ def _decode(bundle: Bundle, paths: list[str]) -> tuple[NDArray[np.uint8], list[s
     with quiet():  # once for all: it costs as much as a tenth of a small image's decoding
         for path in paths:
             try:
-                images.append(bundle.read(Path(path)))
+                images.append(bundle.read(path))
                 errors.append(None)
             except UserError as error:
-                errors.append(f"found {error.found}; expected {error.expected}")
-            except ValueError as error:  # a path that no system takes, with a zero byte in it
-                errors.append(f"found a path that cannot be read ({error}); expected an image")
+                errors.append(error.what)
     pixels = np.stack(images) if images else np.empty((0, *bundle.shape), dtype=np.uint8)
     return pixels, errors
 
@@ -169,16 +167,17 @@ def _decode(bundle: Bundle, paths: list[str]) -> tuple[NDArray[np.uint8], list[s
 def _rows(bundle: Bundle, paths: list[str]) -> list[Row]:
     pixels, errors = _decode(bundle, paths)
     answer = bundle.answer(pixels)
-    texts, numbers = columns(bundle)
+    names = ["path", "decision", *columns(bundle)[1], "error"]
     both = [answer.class_probs] if answer.subclass_probs is None else [answer.class_probs, answer.subclass_probs]
     probs = iter(np.concatenate(both, axis=1).tolist())
     decisions = iter(answer.decisions.tolist())
     rows: list[Row] = []
     for path, error in zip(paths, errors, strict=True):
-        row: Row = dict.fromkeys([*texts, *numbers])
         if error is None:
-            row |= {"decision": bundle.classes[next(decisions)], **dict(zip(numbers, next(probs), strict=True))}
-        rows.append(row | {"path": path, "error": error})
+            row = dict(zip(names, (path, bundle.classes[next(decisions)], *next(probs), None), strict=True))
+        else:
+            row = dict.fromkeys(names) | {"path": path, "error": error}
+        rows.append(row)
     return rows
 
 

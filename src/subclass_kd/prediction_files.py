@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,21 +12,12 @@ from typing import Any, TextIO
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
 from subclass_kd.files import whole
+from subclass_kd.spreadsheet import csv_cell, csv_line
 
 Row = dict[str, Any]  # column -> text, a number, or None
 Write = Callable[[Sequence[Row]], None]
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 _ROW_GROUP = 8192  # rows of Parquet that are held in memory
-
-
-def inert(cell: str) -> str:
-    r"""Keep a spreadsheet from running a text as a formula: an apostrophe goes before it.
-
-    >>> inert("=cmd()"), inert("\t=1"), inert("a.png"), inert("-1")
-    ("'=cmd()", "'\t=1", 'a.png', '-1')
-    """
-    is_number = cell.lstrip("+-").replace(".", "", 1).isdigit()
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not is_number else cell
 
 
 def check_out(out: Path) -> None:
@@ -57,7 +47,7 @@ def writing(out: Path | None, texts: Sequence[str], numbers: Sequence[str]) -> I
     with ExitStack() as stack:
         if out is None:
             sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of any bytes
-            yield _csv(sys.stdout, columns)
+            yield _csv(sys.stdout, texts, numbers)
             return
         path = stack.enter_context(whole(out))
         suffix = out.suffix.lower()
@@ -65,17 +55,23 @@ def writing(out: Path | None, texts: Sequence[str], numbers: Sequence[str]) -> I
             yield stack.enter_context(_parquet(path, columns, numbers))
             return
         file = stack.enter_context(path.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
-        yield _csv(file, columns) if suffix == ".csv" else stack.enter_context(_json(file, columns, suffix == ".json"))
+        if suffix == ".csv":
+            yield _csv(file, texts, numbers)
+        else:
+            yield stack.enter_context(_json(file, columns, suffix == ".json"))
 
 
-def _csv(file: TextIO, columns: Sequence[str]) -> Write:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([inert(column) for column in columns])
+def _csv(file: TextIO, texts: Sequence[str], numbers: Sequence[str]) -> Write:
+    file.write(csv_line([*texts[:-1], *numbers, texts[-1]]))
+    *first, last = texts
+    pattern = ",".join(["%.7g"] * len(numbers))
 
-    def cell(value: Any) -> str:
-        return inert(value) if isinstance(value, str) else "" if value is None else format(value, ".7g")
+    def line(row: Row) -> str:
+        values = [row[name] for name in numbers]
+        middle = "," * (len(numbers) - 1) if None in values else pattern % tuple(values)
+        return ",".join([*(csv_cell(row[name] or "") for name in first), middle, csv_cell(row[last] or "")]) + "\n"
 
-    return lambda rows: writer.writerows([cell(row[column]) for column in columns] for row in rows)
+    return lambda rows: file.writelines([line(row) for row in rows])
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError, nearest
+from subclass_kd.files import require_json
 from subclass_kd.plan import RESULTS
 
 
@@ -23,7 +23,8 @@ def read_run(folder: Path, arm: str) -> tuple[Study, dict[str, Any]]:
     Raises:
         UserError: no finished run is there, it is one of several folds, or it has no such arm.
     """
-    plain, results = (_read(folder, name) for name in ("study.json", RESULTS))
+    words = "the folder of a finished run", "Run it: skd run.", "Run it again."
+    plain, results = (require_json(folder / name, *words) for name in ("study.json", RESULTS))
     try:
         study = Study.model_validate(plain)
         arms, _, _ = results["arms"], results["study"]["seeds"], results["data"]["fingerprint"]
@@ -37,18 +38,3 @@ def read_run(folder: Path, arm: str) -> tuple[Study, dict[str, Any]]:
     if arm not in arms:
         raise UserError("--arm", f'"{arm}"', f"one of {', '.join(arms)}", nearest(arm, arms))
     return study, results
-
-
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(str(folder), f"no {name}", "the folder of a finished run", "Run it: skd run.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(
-            str(path), f"a file that cannot be read ({error})", "a file of a run", "Run it again."
-        ) from None
-    if not isinstance(content, dict):
-        raise UserError(str(path), "no keys and values", "a file of a run", "Run it again.")
-    return content

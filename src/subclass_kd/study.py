@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +20,8 @@ from subclass_kd.files import fingerprint, whole, write_json
 from subclass_kd.lock import FolderLock
 from subclass_kd.models import check_model_name
 from subclass_kd.plan import RESULTS, Job, plan
-from subclass_kd.prediction_files import inert
 from subclass_kd.run_folder import check_folder, check_same_data, drop_damaged, read_json, write_sums
+from subclass_kd.spreadsheet import csv_line
 
 CHECK = "check.json"
 ARITHMETIC = "arithmetic.json"
@@ -260,4 +259,4 @@ def _check_images(
 def _write_listing(path: Path, samples: Samples) -> None:
     """Write which sample went where, for who wants to see that no patient is on two sides."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([inert(cell) for cell in row] for row in samples.listing())
+        file.writelines(csv_line(row) for row in samples.listing())

@@ -8,13 +8,15 @@ https://dicom.nema.org/medical/dicom/current/output/html/part03.html.
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
+import struct
+import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subclass_kd.data.images import Header, no_scale, several
+from subclass_kd.data.images import MOST_PIXELS, AnyPath, Header, no_scale, several, too_large
 from subclass_kd.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 
 _NEEDED = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 _GREY = {"MONOCHROME1", "MONOCHROME2"}
+LARGEST_PIXEL = 6  # bytes: three samples of 16 bits
+_CHUNK = 1 << 20
 _COLOUR = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 
 
-def load(file: BinaryIO, path: Path, *, pixels: bool = True) -> Dataset:
+def load(file: BinaryIO, path: AnyPath, most_pixels: int = MOST_PIXELS, *, pixels: bool = True) -> Dataset:
     """Read a DICOM file, or all of it before its pixels.
 
     Raises:
@@ -39,6 +43,7 @@ def load(file: BinaryIO, path: Path, *, pixels: bool = True) -> Dataset:
         remedy = "Run pip install 'subclass-kd[dicom]'."
         raise UserError(str(path), "a DICOM file and no pydicom", "pydicom, which reads it", remedy) from None
     try:
+        _check_inflated(file, path, most_pixels)
         return dcmread(file, stop_before_pixels=not pixels)
     except InvalidDicomError:
         file.seek(0)
@@ -46,7 +51,7 @@ def load(file: BinaryIO, path: Path, *, pixels: bool = True) -> Dataset:
         raise UserError(str(path), found, "a DICOM file", "Fetch or save the file again.") from None
 
 
-def describe(dataset: Dataset, path: Path) -> Header:
+def describe(dataset: Dataset, path: AnyPath) -> Header:
     """Give the image's size and kind.
 
     Raises:
@@ -63,13 +68,16 @@ def describe(dataset: Dataset, path: Path) -> Header:
     if kind not in _GREY | _COLOUR:
         expected = f"one of {', '.join(sorted(_GREY | _COLOUR))}"
         raise UserError(str(path), f'photometric interpretation "{kind}"', expected)
+    samples = 3 if kind in _COLOUR - {"PALETTE COLOR"} else 1
+    if dataset.SamplesPerPixel != samples:
+        raise UserError(str(path), f"{dataset.SamplesPerPixel} samples per pixel of {kind}", f"{samples}")
     _check_decoder(dataset, path)
     return Header(
         dataset.Columns, dataset.Rows, channels=1 if kind in _GREY else 3, bits=16 if dataset.BitsAllocated > 8 else 8
     )
 
 
-def decode(dataset: Dataset, path: Path) -> Image.Image:
+def decode(dataset: Dataset, path: AnyPath) -> Image.Image:
     """Decode a dataset that :func:`describe` passed to a Pillow image of mode L or RGB.
 
     Raises:
@@ -81,6 +89,7 @@ def decode(dataset: Dataset, path: Path) -> Image.Image:
 
     if "PixelData" not in dataset:
         raise _no_pixels(dataset, path)
+    _check_frame(dataset, path)
     values = pixel_array(dataset)  # YBR comes as RGB
     kind = dataset.PhotometricInterpretation
     if kind == "PALETTE COLOR":
@@ -124,7 +133,7 @@ def _scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint8
     return np.rint(np.clip((values - float(black)) * (255 / (white - black)), 0, 255)).astype(np.uint8)
 
 
-def _check_decoder(dataset: Dataset, path: Path) -> None:
+def _check_decoder(dataset: Dataset, path: AnyPath) -> None:
     from pydicom.pixels.decoders.base import get_decoder
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
@@ -140,7 +149,60 @@ def _check_decoder(dataset: Dataset, path: Path) -> None:
         raise UserError(str(path), found, expected, f"Install one of pydicom's plugins for it: {choices}.")
 
 
-def _no_pixels(dataset: Dataset, path: Path) -> UserError:
+def _check_inflated(file: BinaryIO, path: AnyPath, most_pixels: int) -> None:
+    """Refuse a deflated file of more bytes than the largest image has; what was read is forgotten piece by piece."""
+    from pydicom.filereader import read_dataset, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    try:
+        read_preamble(file, force=False)
+        about = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        deflated = about.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+        inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while deflated and (chunk := inflater.unconsumed_tail or file.read(_CHUNK)):
+            size += len(inflater.decompress(chunk, _CHUNK))
+            if size > most_pixels * LARGEST_PIXEL:
+                raise too_large(f"more than {most_pixels:,}", path, most_pixels)
+    finally:
+        file.seek(0)
+
+
+def _check_frame(dataset: Dataset, path: AnyPath) -> None:
+    """Refuse a compressed image of other sides than the file states: decoders make room for what it says itself."""
+    from pydicom.encaps import get_frame
+    from pydicom.uid import RLELossless
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return
+    width, height = sides(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    if (width, height) != (dataset.Columns, dataset.Rows):
+        found = f"a compressed image of {width} x {height} pixels"
+        raise UserError(str(path), found, f"{dataset.Columns} x {dataset.Rows}, as the file states")
+
+
+def sides(frame: bytes) -> tuple[int, int]:
+    """Give width and height that a JPEG, JPEG-LS or JPEG 2000 stream states, without decoding it.
+
+    Raises:
+        ValueError: it is none of these, or cut short.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as image:
+            return image.size
+    except UnidentifiedImageError:  # JPEG-LS, which Pillow does not know, begins as JPEG does
+        place = 2
+        while frame[:2] == b"\xff\xd8" and place + 9 <= len(frame):
+            if frame[place : place + 2] == b"\xff\xf7":
+                height, width = struct.unpack(">HH", frame[place + 5 : place + 9])
+                return width, height
+            place += 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+        raise ValueError("compressed pixels that state no size") from None
+
+
+def _no_pixels(dataset: Dataset, path: AnyPath) -> UserError:
     kind = dataset.get("SOPClassUID")
     name = f' ("{kind.name}")' if kind is not None else ""
     return UserError(str(path), f"a DICOM file without pixels{name}", "an image")

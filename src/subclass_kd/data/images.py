@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,13 +21,18 @@ from subclass_kd.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
+AnyPath = Path | str  # text where every microsecond counts: making a Path takes ten
+
 DICOM_EXTENSIONS = frozenset({".dcm", ".dicom"})
+_DICOM_ENDS = tuple(DICOM_EXTENSIONS)
 EXTENSIONS = DICOM_EXTENSIONS | {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".j2k",
     ".pbm", ".pgm", ".ppm", ".pnm",
 }  # fmt: skip
 MOST_PIXELS = 100_000_000  # of one image: a small file may ask for more memory than there is
 FEWEST_PIXELS = 8  # of one side
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # as the system knows them
+_BUFFER = 1 << 16  # bytes of a file that are read at once: a small image in one go
 
 _lock, _filters, _inside = threading.Lock(), ExitStack(), 0
 
@@ -40,15 +45,17 @@ class Header:
         width, height: in pixels, as the image is shown: after its EXIF orientation.
         channels: 1 for grey, 3 for colour.
         bits: 16 for 16-bit grey, whose white is the study's to say, and for DICOM of more than 8; else 8.
+        orientation: of EXIF, 1 to 8; 1 is upright.
     """
 
     width: int
     height: int
     channels: int
     bits: int
+    orientation: int = field(default=1, compare=False)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: AnyPath) -> Header:
     """Read size and kind of an image from its file's header, without decoding it.
 
     Raises:
@@ -56,13 +63,16 @@ def read_header(path: Path) -> Header:
     """
     from subclass_kd.data import dicom, pillow
 
-    with _reading(path) as file:
-        if _is_dicom(file, path):
-            return _checked(dicom.describe(dicom.load(file, path, pixels=False), path), path)
-        return _checked(pillow.describe(pillow.load(file, path), path), path)
+    try:
+        with quiet(), _open(path) as file:
+            if _is_dicom(file, path):
+                return _checked(dicom.describe(dicom.load(file, path, pixels=False), path), path)
+            return _checked(pillow.describe(pillow.load(file, path), path), path)
+    except Exception as error:
+        raise _blamed(error, path) from None
 
 
-def read_image(path: Path, channels: int, size: int | None, white: int) -> NDArray[np.uint8]:
+def read_image(path: AnyPath, channels: int, size: int | None, white: int) -> NDArray[np.uint8]:
     """Read an image as grey or colour of 8 bits, upright, and resize it.
 
     EXIF orientation is applied. Transparent pixels are laid over black. 16-bit grey ``v`` becomes
@@ -82,10 +92,14 @@ def read_image(path: Path, channels: int, size: int | None, white: int) -> NDArr
 
     Raises:
         UserError: there is no such file; it is no image, or damaged; it has more than 100 million pixels, or fewer than
-            8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point).
+            8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point). Memory is taken
+            for pixels once this has been found by the file's header, and by that of a compressed image within it.
     """
-    with _reading(path) as file:
-        return _decode(file, path, channels, size, white, MOST_PIXELS)
+    try:
+        with quiet(), _open(path) as file:
+            return _decode(file, path, channels, size, white, MOST_PIXELS)
+    except Exception as error:
+        raise _blamed(error, path) from None
 
 
 def decode_image(
@@ -104,25 +118,28 @@ def decode_image(
     Raises:
         UserError: as there.
     """
-    path = Path(name)
-    with _blaming(path), quiet():
-        if not content:
-            raise _empty(path)
-        return _decode(io.BytesIO(content), path, channels, size, white, most_pixels)
+    try:
+        with quiet():
+            if not content:
+                raise _empty(name)
+            return _decode(io.BytesIO(content), name, channels, size, white, most_pixels)
+    except Exception as error:
+        raise _blamed(error, name) from None
 
 
 def _decode(
-    file: BinaryIO, path: Path, channels: int, size: int | None, white: int, most_pixels: int
+    file: BinaryIO, path: AnyPath, channels: int, size: int | None, white: int, most_pixels: int
 ) -> NDArray[np.uint8]:
     from subclass_kd.data import dicom, pillow
 
     if _is_dicom(file, path):
-        dataset = dicom.load(file, path)
-        _checked(dicom.describe(dataset, path), path, most_pixels)
-        return finish(dicom.decode(dataset, path), channels, size)
+        header = dicom.describe(dicom.load(file, path, most_pixels, pixels=False), path)
+        _checked(header, path, most_pixels)  # before pixels take room
+        file.seek(0)
+        return finish(dicom.decode(dicom.load(file, path, most_pixels), path), channels, size)
     opened = pillow.load(file, path, most_pixels)
-    _checked(pillow.describe(opened, path), path, most_pixels)
-    return finish(pillow.decode(opened, path, white), channels, size)
+    header = _checked(pillow.describe(opened, path), path, most_pixels)
+    return finish(pillow.decode(opened, path, white, header.orientation), channels, size)
 
 
 def finish(image: Image.Image, channels: int, size: int | None) -> NDArray[np.uint8]:
@@ -170,72 +187,67 @@ def quiet() -> Iterator[None]:
                 _filters.close()
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[BinaryIO]:
-    with _blaming(path):
-        _check_file(path)
-        with quiet(), path.open("rb") as file:
-            yield file
+def _blamed(error: Exception, path: AnyPath) -> UserError:
+    """Blame a file for whatever went wrong in it: decoders raise all kinds of errors on damaged files."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return UserError(str(path), "no file", "an image")
+    if isinstance(error, OSError) and error.strerror:
+        return UserError(str(path), f"a file that cannot be read ({error.strerror})", "an image")
+    # The first line: pydicom adds a traceback to some.
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    found = f"an image that cannot be decoded ({reason})"
+    return UserError(str(path), found, "a whole image", "Fetch or save the file again.")
 
 
-@contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Blame a file for whatever goes wrong inside: decoders raise all kinds of errors on damaged ones."""
+def _open(path: AnyPath) -> BinaryIO:
+    """Open a file that may hold an image; without waiting for anybody where it is a pipe."""
+    number = os.open(path, _READ)
     try:
-        yield
-    except UserError:
+        status = os.fstat(number)
+        if stat.S_ISDIR(status.st_mode):
+            raise UserError(str(path), "a folder", "an image")
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(str(path), "no regular file", "an image")
+        if status.st_size == 0:
+            raise _empty(path)
+    except BaseException:
+        os.close(number)
         raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise UserError(str(path), f"a file that cannot be read ({error.strerror})", "an image") from None
-        # The first line: pydicom adds a traceback to some.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        found = f"an image that cannot be decoded ({reason})"
-        raise UserError(str(path), found, "a whole image", "Fetch or save the file again.") from None
+    return open(number, "rb", buffering=_BUFFER)
 
 
-def _check_file(path: Path) -> None:
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(str(path), "no file", "an image") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise UserError(str(path), "a folder", "an image")
-    if not stat.S_ISREG(status.st_mode):
-        raise UserError(str(path), "no regular file", "an image")
-    if status.st_size == 0:
-        raise _empty(path)
-
-
-def _empty(path: Path) -> UserError:
+def _empty(path: AnyPath) -> UserError:
     return UserError(str(path), "an empty file (0 bytes)", "an image", "Fetch or save the file again.")
 
 
-def _is_dicom(file: BinaryIO, path: Path) -> bool:
+def _is_dicom(file: BinaryIO, path: AnyPath) -> bool:
     marked = file.read(132)[128:] == b"DICM"
     file.seek(0)
-    return marked or path.suffix.lower() in DICOM_EXTENSIONS
+    return marked or str(path).lower().endswith(_DICOM_ENDS)
 
 
-def _checked(header: Header, path: Path, most_pixels: int = MOST_PIXELS) -> Header:
-    found = f"{header.width} x {header.height}"
+def _checked(header: Header, path: AnyPath, most_pixels: int = MOST_PIXELS) -> Header:
     if header.width * header.height > most_pixels:
-        raise too_large(found, path, most_pixels)
+        raise too_large(f"{header.width} x {header.height}", path, most_pixels)
     if min(header.width, header.height) < FEWEST_PIXELS:
-        raise UserError(str(path), f"{found} pixels", f"at least {FEWEST_PIXELS} x {FEWEST_PIXELS}")
+        raise UserError(
+            str(path), f"{header.width} x {header.height} pixels", f"at least {FEWEST_PIXELS} x {FEWEST_PIXELS}"
+        )
     return header
 
 
-def too_large(found: str, path: Path, most_pixels: int) -> UserError:
+def too_large(found: str, path: AnyPath, most_pixels: int) -> UserError:
     """Give the refusal of an image that may fill the memory, by its sides or its number of pixels."""
     return UserError(str(path), f"{found} pixels", f"at most {most_pixels:,}", "Save the image smaller.")
 
 
-def several(frames: int, path: Path) -> UserError:
+def several(frames: int, path: AnyPath) -> UserError:
     """Give the refusal of an animated GIF, a TIFF of several pages, or a DICOM series in one file."""
     return UserError(str(path), f"{frames} frames or pages", "one image a file", "Save each as a file of its own.")
 
 
-def no_scale(pixels: str, path: Path) -> UserError:
+def no_scale(pixels: str, path: AnyPath) -> UserError:
     """Give the refusal of pixels of which nobody has said which value is white."""
     return UserError(str(path), pixels, "whole numbers of 8 or 16 bits", "Scale its values and save it as such.")

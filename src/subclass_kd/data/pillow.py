@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
-from subclass_kd.data.images import MOST_PIXELS, Header, no_scale, several, too_large
+from subclass_kd.data.images import MOST_PIXELS, AnyPath, Header, no_scale, several, too_large
 from subclass_kd.errors import UserError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 # Named, so that no file of another kind starts the program that Pillow has for it, as PostScript does.
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
@@ -24,12 +21,17 @@ _GREY = {"1", "L", "LA", "La"}
 _GREY_16 = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 _COLOUR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"}
 _ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 # What Pillow logs of a damaged file, it also raises; without a handler, logging would print it.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def load(file: BinaryIO, path: Path, most_pixels: int = MOST_PIXELS) -> Image.Image:
+def load(file: BinaryIO, path: AnyPath, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Open an image without decoding it.
 
     Args:
@@ -40,8 +42,6 @@ def load(file: BinaryIO, path: Path, most_pixels: int = MOST_PIXELS) -> Image.Im
     Raises:
         UserError: this is no image of a kind that is read, or one beyond Pillow's limit of pixels.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
         return Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
@@ -52,7 +52,7 @@ def load(file: BinaryIO, path: Path, most_pixels: int = MOST_PIXELS) -> Image.Im
         raise too_large(re.findall(r"\d+", str(error))[0], path, most_pixels) from None
 
 
-def describe(image: Image.Image, path: Path) -> Header:
+def describe(image: Image.Image, path: AnyPath) -> Header:
     """Give size and kind of an opened image, upright.
 
     Raises:
@@ -66,41 +66,32 @@ def describe(image: Image.Image, path: Path) -> Header:
         raise UserError(str(path), f'pixels of mode "{image.mode}"', _EXPECTED)
     tags = getattr(image, "tag_v2", None)  # of TIFF: its size as stored, where Pillow's may be turned already
     width, height = image.size if tags is None else (tags[256], tags[257])
-    if _orientation(image) >= 5:
+    orientation = _orientation(image)
+    if orientation >= 5:
         width, height = height, width
     channels = 1 if image.mode in _GREY | _GREY_16 or _has_grey_palette(image) else 3
-    return Header(width, height, channels, bits=16 if image.mode in _GREY_16 else 8)
+    return Header(width, height, channels, bits=16 if image.mode in _GREY_16 else 8, orientation=orientation)
 
 
-def decode(image: Image.Image, path: Path, white: int) -> Image.Image:
+def decode(image: Image.Image, path: AnyPath, white: int, orientation: int) -> Image.Image:
     """Decode an image that :func:`describe` passed to mode L or RGB, upright.
 
     Args:
         image: opened and not yet decoded.
         path: what messages name.
         white: the value of 16-bit grey that becomes 255.
+        orientation: as :func:`describe` found it; some formats may bring another behind their pixels.
 
     Raises:
         UserError: grey values do not fit 16 bits. What Pillow raises on damaged data passes through.
     """
-    from PIL import Image
-
-    turns = Image.Transpose
-    methods = {
-        2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM, 5: turns.TRANSPOSE,
-        6: turns.ROTATE_270, 7: turns.TRANSVERSE, 8: turns.ROTATE_90,
-    }  # fmt: skip
-    # Before decoding, as the header is read: some formats may bring another orientation behind their pixels.
-    turn = methods.get(_orientation(image))
     decoded = _to_8_bits(image, path, white)
     # Pillow itself turns TIFF upright.
-    return decoded if turn is None or image.format == "TIFF" else decoded.transpose(turn)
+    return decoded if orientation == 1 or image.format == "TIFF" else decoded.transpose(_TURNS[orientation])
 
 
 def _orientation(image: Image.Image) -> int:
     """Give the EXIF orientation, 1 to 8; 1 where there is none, or none that can be read, as viewers take it."""
-    from PIL import Image
-
     tags = getattr(image, "tag_v2", None)
     try:
         # Not PNG's own getexif, which decodes the image to look behind it.
@@ -120,9 +111,7 @@ def _has_grey_palette(image: Image.Image) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def _to_8_bits(image: Image.Image, path: Path, white: int) -> Image.Image:
-    from PIL import Image
-
+def _to_8_bits(image: Image.Image, path: AnyPath, white: int) -> Image.Image:
     if image.mode in _GREY_16:
         return Image.fromarray(_scale_grey(np.asarray(image), image.info.get("transparency"), path, white))
     mode = "L" if image.mode in _GREY else "RGB"
@@ -135,7 +124,7 @@ def _to_8_bits(image: Image.Image, path: Path, white: int) -> Image.Image:
     return black
 
 
-def _scale_grey(values: NDArray[Any], transparent: int | None, path: Path, white: int) -> NDArray[np.uint8]:
+def _scale_grey(values: NDArray[Any], transparent: int | None, path: AnyPath, white: int) -> NDArray[np.uint8]:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise no_scale(f"grey values from {low} to {high}", path)

@@ -45,6 +45,7 @@ def content(run: Run, choices: Choices, images: bool) -> dict[str, Any]:
         "results": results,
         "data": {"folds": None, "groups": None, "votes": None, "image_shape": None, **results["data"]},
         "run": run,
+        "by_group": run.groups("test") is not None,
         "arm": arm,
         "reference": reference,
         "headline": headline(results),
@@ -150,10 +151,11 @@ _KEYS = {"students": "arms", "teachers": "teachers"}
 def _calibration(run: Run, role: str, name: str) -> dict[str, Any]:
     truth = run.parent[run.labels("test")] == run.positive
     scores = np.concatenate([_test(run, role, name, seed)[:, run.positive] for seed in run.seeds])
-    bins = reliability(scores, np.tile(truth, len(run.seeds)))
+    groups, seeds = run.groups("test"), len(run.seeds)
+    bins = reliability(scores, np.tile(truth, seeds), None if groups is None else np.tile(groups, seeds), seeds)
     key = f"reliability-{role}-{list(run.results[_KEYS[role]]).index(name)}"
     row = run.results[_KEYS[role]][name]
-    picture = plots.calibration(key, _label(role, name), bins, len(truth))
+    picture = plots.calibration(key, _label(role, name), bins)
     return {"name": _label(role, name), "row": row, "bins": bins, "picture": picture}
 
 

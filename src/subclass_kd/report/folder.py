@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 
 from subclass_kd.comparison import HEADLINES
 from subclass_kd.errors import UserError
+from subclass_kd.files import require_json
+from subclass_kd.spreadsheet import plain
 from subclass_kd.store import notes
 
 Split = str  # "validation" or "test"
@@ -25,10 +26,11 @@ RUN_AGAIN = "Give the folder of a finished run: skd run STUDY.yaml makes one."
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """The rows of a split in a part of a run: names of the samples and (n,) numbers of their subclasses."""
+    """The rows of a split in a part of a run: names of the samples, (n,) numbers of their subclasses, (n,) groups."""
 
     names: list[str]
     subclasses: NDArray[np.int64]
+    groups: NDArray[np.str_] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,12 @@ class Run:
         """(N,) subclass numbers of a split, part after part."""
         return np.concatenate([part[split].subclasses for part in self.listed])
 
+    def groups(self, split: Split) -> NDArray[np.str_] | None:
+        """(N,) whom each image of a split belongs to, part after part; None where that is not known."""
+        each = [groups for part in self.listed if (groups := part[split].groups) is not None]
+        known = self.results["data"].get("groups") is not None and len(each) == len(self.parts)
+        return np.concatenate(each) if known else None
+
     def subclass_probs(self, role: str, name: str, seed: int, split: Split) -> list[Probabilities]:
         """What a seed's network answers, part by part: (n, K), or (n, C) of one that knows classes alone.
 
@@ -147,14 +155,9 @@ def open_run(folder: Path) -> Run:
         UserError: the folder is no finished run.
     """
     path = folder / "results.json"
-    try:
-        results = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(str(path), error.strerror or str(error), "the results of a run", RUN_AGAIN) from None
-    except ValueError:
-        raise UserError(str(path), "no JSON", "the results of a run", RUN_AGAIN) from None
+    results = require_json(path, "the folder of a finished run", RUN_AGAIN, "Run the study again.")
     wanted = ("study", "environment", "data", "arms", "teachers", "comparisons")
-    if not isinstance(results, dict) or results.get("schema") != 1 or any(key not in results for key in wanted):
+    if results.get("schema") != 1 or any(key not in results for key in wanted):
         raise UserError(str(path), "no results of schema 1", "the results of a run", RUN_AGAIN)
     folds = len(results["data"].get("folds", ()))
     return Run(folder, results, tuple(folder / f"fold-{fold}" for fold in range(folds)) or (folder,))
@@ -162,30 +165,25 @@ def open_run(folder: Path) -> Run:
 
 def _listed(path: Path, subclasses: list[str]) -> dict[Split, Listed]:
     number = {name: k for k, name in enumerate(subclasses)}
-    splits: dict[Split, tuple[list[str], list[int]]] = {"validation": ([], []), "test": ([], [])}
+    splits: dict[Split, tuple[list[str], list[int], list[str]]] = {"validation": ([], [], []), "test": ([], [], [])}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 if row["split"] in splits:
-                    names, labels = splits[row["split"]]
-                    names.append(_plain(row["sample"]))
-                    subclass = row["subclass"]
-                    labels.append(number[subclass if subclass in number else _plain(subclass)])
+                    names, labels, groups = splits[row["split"]]
+                    names.append(plain(row["sample"]))
+                    labels.append(number[plain(row["subclass"])])
+                    if "group" in row:
+                        groups.append(row["group"] or f"\0{path} {len(groups)}")  # without one, by itself
     except OSError as error:
         raise UserError(str(path), error.strerror or str(error), "the samples of the run", RUN_AGAIN) from None
     except (KeyError, ValueError, csv.Error) as error:
         expected = "columns sample, class, subclass, split, with the subclasses of results.json"
         raise UserError(str(path), f"a listing of something else ({error})", expected, "Run the study again.") from None
-    return {split: Listed(names, np.array(labels, dtype=np.int64)) for split, (names, labels) in splits.items()}
-
-
-def _plain(cell: str) -> str:
-    """Take away the sign that keeps a spreadsheet from running a name as a formula.
-
-    >>> _plain("'=cmd()"), _plain("'tis")
-    ('=cmd()', "'tis")
-    """
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in tuple("=+-@") else cell
+    return {
+        split: Listed(names, np.array(labels, dtype=np.int64), np.array(groups) if groups else None)
+        for split, (names, labels, groups) in splits.items()
+    }
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from subclass_kd.report.measures import GRID, Bin, wilson
+from subclass_kd.report.measures import GRID, Bin
 from subclass_kd.report.svg import Ends, Frame, clip, figure, legend, tag, ticks
 
 Values = NDArray[np.float64]
@@ -69,23 +69,22 @@ def curves(key: str, title: str, labels: tuple[str, str], lines: Mapping[str, Va
     )
 
 
-def calibration(key: str, name: str, bins: Sequence[Bin], images: int) -> Markup:
-    """Draw a reliability diagram: each mark a bin with Wilson's interval, and below how many answers fell into it.
+def calibration(key: str, name: str, bins: Sequence[Bin]) -> Markup:
+    """Draw a reliability diagram: each mark a bin with its interval, and below how many answers fell into it.
 
     Args:
         key: of the picture.
         name: of the network.
         bins: of the answers of all seeds together.
-        images: how many of them stand for one image each: answers of several seeds to one image are no new images.
     """
     frame, below = Frame(48, 10, 280, 280), Frame(48, 344, 280, 50)
-    total = sum(each.images for each in bins)
     drawn = [frame.axes("predicted probability", "share that is positive", SHARES, SHARES)]
     drawn.append(frame.line([0, 1], [0, 1], "chance"))
     for each in bins:
-        at, n = frame.across(each.predicted), each.images * images / total
-        low, high = (frame.down(end) for end in wilson(each.observed * n, n))
-        drawn.append(tag("line", x1=at, x2=at, y1=low, y2=high, class_="whisker"))
+        at = frame.across(each.predicted)
+        if each.ci95:
+            low, high = (frame.down(end) for end in each.ci95)
+            drawn.append(tag("line", x1=at, x2=at, y1=low, y2=high, class_="whisker"))
         size = below.height * each.images / max(row.images for row in bins)
         drawn.append(tag("rect", x=at - 6, y=below.top + 50 - size, width=12, height=max(size, 1), class_="bar"))
     drawn.append(frame.line([b.predicted for b in bins], [b.observed for b in bins], "s0"))

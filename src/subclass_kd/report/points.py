@@ -9,16 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subclass_kd.counts import Counts, Interval, share_interval
 from subclass_kd.errors import UserError
 from subclass_kd.report.folder import Run
-from subclass_kd.report.measures import (
-    Counts,
-    choose_threshold,
-    count,
-    predictive_intervals,
-    predictive_values,
-    wilson,
-)
+from subclass_kd.report.measures import LEVEL_OF_BOTH, choose_threshold, predictive_intervals, predictive_values
 
 RULES = ("highest", "youden", "specificity", "cost")
 
@@ -57,48 +51,53 @@ def operating_points(run: Run, arm: str, choices: Choices) -> list[dict[str, Any
 
     Returns:
         For each rule: ``rule``, ``thresholds`` (one a fold), ``counts``, ``sensitivity`` and ``specificity`` with their
-        ``..._ci95`` (Wilson) and ``..._seeds`` (lowest and highest of all seeds), and ``predictive``: for the test
-        split's and each other prevalence ``prevalence``, ``ppv``, ``ppv_ci95``, ``npv``, ``npv_ci95``.
+        ``..._ci95`` (over patients where these are known, else images) and ``..._seeds`` (lowest and highest of all
+        seeds), and ``predictive``: for the test split's and each other prevalence ``prevalence``, ``ppv``,
+        ``ppv_ci95``, ``npv``, ``npv_ci95``.
     """
+    truth, groups = run.parent[run.labels("test")] == run.positive, run.groups("test")
+    sides = {"sensitivity": truth, "specificity": ~truth}
     found = []
     for rule in RULES:
         of_seed = {seed: _at(run, arm, seed, rule, choices) for seed in run.seeds}
-        thresholds, counts = of_seed[run.best_seed]
+        thresholds, called = of_seed[run.best_seed]
+        all_counts = [Counts.of(truth, other) for _, other in of_seed.values()]
+        counts = Counts.of(truth, called)
         row: dict[str, Any] = {"rule": rule, "thresholds": thresholds, "counts": counts}
-        for name, right, of in (
-            ("sensitivity", counts.true_positives, counts.positives),
-            ("specificity", counts.true_negatives, counts.negatives),
-        ):
-            each = [getattr(other, name) for _, other in of_seed.values()]
-            row |= {name: right / of, f"{name}_ci95": wilson(right, of), f"{name}_seeds": (min(each), max(each))}
-        here = counts.positives / (counts.positives + counts.negatives)
+        wide: dict[str, Interval | None] = {}
+        for name, side in sides.items():
+            right, of = (called == truth)[side], None if groups is None else groups[side]
+            each = [getattr(other, name) for other in all_counts]
+            row |= {name: getattr(counts, name), f"{name}_ci95": share_interval(right, of)}
+            row[f"{name}_seeds"] = (min(each), max(each))
+            wide[name] = share_interval(right, of, LEVEL_OF_BOTH)
+        here = counts.positives / len(truth)
         others = [prevalence for prevalence in choices.prevalences if abs(prevalence - here) > 0.0005]  # 50.0 % once
-        row["predictive"] = [_predictive(counts, prevalence) for prevalence in (here, *others)]
+        row["predictive"] = [_predictive(counts, wide, prevalence) for prevalence in (here, *others)]
         found.append(row)
     return found
 
 
-def _predictive(counts: Counts, prevalence: float) -> dict[str, Any]:
+def _predictive(counts: Counts, wide: dict[str, Interval | None], prevalence: float) -> dict[str, Any]:
     ppv, npv = predictive_values(counts.sensitivity, counts.specificity, prevalence)
-    of_ppv, of_npv = predictive_intervals(counts, prevalence)
+    of_ppv, of_npv = predictive_intervals(wide["sensitivity"], wide["specificity"], prevalence)
     return {"prevalence": prevalence, "ppv": ppv, "ppv_ci95": of_ppv, "npv": npv, "npv_ci95": of_npv}
 
 
-def _at(run: Run, arm: str, seed: int, rule: str, choices: Choices) -> tuple[list[float | None], Counts]:
-    """Give the threshold of each part, None where the highest probability decides, and the counts of all."""
+def _at(run: Run, arm: str, seed: int, rule: str, choices: Choices) -> tuple[list[float | None], NDArray[np.bool_]]:
+    """Give the threshold of each part, None where the highest probability decides, and (N,) which are called."""
     thresholds: list[float | None] = []
-    total = Counts(0, 0, 0, 0)
+    called: list[NDArray[np.bool_]] = []
     on_validation = run.class_probs("students", arm, seed, "validation")
     on_test = run.class_probs("students", arm, seed, "test")
     for listed, chosen_on, judged_on in zip(run.listed, on_validation, on_test, strict=True):
-        truth = {split: run.parent[rows.subclasses] == run.positive for split, rows in listed.items()}
         if rule == "highest":
             thresholds.append(None)
-            called: NDArray[np.bool_] = judged_on.argmax(-1) == run.positive
+            called.append(judged_on.argmax(-1) == run.positive)
         else:
+            truth = run.parent[listed["validation"].subclasses] == run.positive
             scores = chosen_on[:, run.positive]
-            at = choose_threshold(scores, truth["validation"], rule, choices.specificity, choices.miss_cost)
+            at = choose_threshold(scores, truth, rule, choices.specificity, choices.miss_cost)
             thresholds.append(at)
-            called = judged_on[:, run.positive] >= at
-        total = total + count(called, truth["test"])
-    return thresholds, total
+            called.append(judged_on[:, run.positive] >= at)
+    return thresholds, np.concatenate(called)

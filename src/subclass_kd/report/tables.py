@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subclass_kd.arms import ARMS
+from subclass_kd.counts import share_interval
 from subclass_kd.report import plots
 from subclass_kd.report.folder import Run
-from subclass_kd.report.measures import wilson
 
 Level = Literal["class", "subclass", "similarity"]
 
@@ -77,9 +77,10 @@ def per_subclass(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
 
     Returns:
         For each subclass, class by class: ``name``, ``class``, ``images`` (n on the test split), ``positive``, and
-        ``arms``: for each arm ``mean`` over seeds, ``range`` of seeds, ``ci95`` (Wilson's, of n images), or None.
+        ``arms``: for each arm ``mean`` over seeds, ``range`` of seeds and ``ci95`` (over patients where these are
+        known, else over images; perhaps None), or None.
     """
-    labels = run.labels("test")
+    labels, groups = run.labels("test"), run.groups("test")
     truth = run.parent[labels]
     right = {
         name: np.stack(
@@ -96,9 +97,10 @@ def per_subclass(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
             if not n:
                 of_arms.append(None)
                 continue
-            shares = right[name][:, here].mean(-1)
-            mean, ends = float(shares.mean()), (float(shares.min()), float(shares.max()))
-            of_arms.append({"mean": mean, "range": ends, "ci95": wilson(mean * n, n)})
+            each = right[name][:, here]
+            shares, interval = each.mean(-1), share_interval(each.mean(0), None if groups is None else groups[here])
+            ends = (float(shares.min()), float(shares.max()))
+            of_arms.append({"mean": float(shares.mean()), "range": ends, "ci95": interval})
         row = {"name": run.subclasses[k], "class": run.classes[run.parent[k]], "images": n, "arms": of_arms}
         rows.append(row | {"positive": run.parent[k] == run.positive})
     return rows

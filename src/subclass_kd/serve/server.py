@@ -12,7 +12,8 @@ from pathlib import Path
 
 import uvicorn
 
-from subclass_kd.bundle import MANIFEST, REMEDY, Bundle
+from subclass_kd.bundle import Bundle
+from subclass_kd.bundle_files import MANIFEST, REMEDY
 from subclass_kd.errors import UserError
 from subclass_kd.serve.access import Access
 from subclass_kd.serve.app import make_app

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from subclass_kd import __version__
-from subclass_kd.bundle import CARD, MODEL, MODEL_INT8, Bundle
+from subclass_kd.bundle import Bundle
+from subclass_kd.bundle_files import CARD, MODEL, MODEL_INT8
 from subclass_kd.cores import count_cores
 from subclass_kd.errors import UserError
 from subclass_kd.serve.limits import Limits, RefusedError
