@@ -550,3 +550,8 @@ def test_the_command(tmp_path, python):
     assert (done.returncode, done.stderr) == (0, "skd: wrote page.html\n")
     assert "3.0" in (tmp_path / "page.html").read_text("utf-8")
     assert python("-m", "subclass_kd.cli", "report", "run", "--specificity", "2", cwd=tmp_path).returncode == 2
+    # What is not said is as for the last report of the run.
+    for options in (["--no-images", "--specificity", "0.8"], ["--miss-cost", "7"]):
+        assert python("-m", "subclass_kd.cli", "report", "run", *options, cwd=tmp_path).returncode == 0
+    kept = json.loads((tmp_path / "run/report.json").read_text())
+    assert (kept["images"], kept["specificity"], kept["miss_cost"]) == (False, 0.8, 7)

@@ -82,6 +82,8 @@ def predict(
         check_out(out)
     check_sources(paths, column)
     student = Bundle(bundle, int8=int8, threads=1)
+    if int8:
+        say(student.stated["int8"]["advice"])
     with contextlib.nullcontext() if out is None else writing(out), rows_to(out, *columns(student)) as write:
         done = predict_files(student, find_images(paths, column), write)
     failed = f", {done.errors:,} of them with an error" if done.errors else ""
@@ -118,20 +120,39 @@ def report(
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Write here; else RUN/report.html.", show_default=False),
     ] = None,
-    specificity: Annotated[float, typer.Option(help="The threshold's rule of this name keeps it on validation.")] = 0.9,
-    miss_cost: Annotated[float, typer.Option(help="What a miss costs, in false alarms.")] = 5,
+    specificity: Annotated[
+        float | None,
+        typer.Option(
+            help="The threshold's rule of this name keeps it on validation; 0.9 at first.", show_default=False
+        ),
+    ] = None,
+    miss_cost: Annotated[
+        float | None, typer.Option(help="What a miss costs, in false alarms; 5 at first.", show_default=False)
+    ] = None,
     prevalence: Annotated[
         list[float] | None, typer.Option(help="Give predictive values at this share of positives, again and again.")
     ] = None,
-    images: Annotated[bool, typer.Option(help="Show images, with their names, that the student gets wrong.")] = True,
+    images: Annotated[
+        bool | None,
+        typer.Option(
+            "--images/--no-images",
+            help="Show images, with their names, that the student gets wrong; at first they are shown.",
+            show_default=False,
+        ),
+    ] = None,
     cache: Cache = None,
 ) -> None:
-    """Write a run's report: one HTML page, to read, to print and to send."""
+    """Write a run's report: one HTML page, to read, to print and to send. What is not said is as for its last one."""
     from subclass_kd.extras import demand
 
     demand("skd report", "train")
-    from subclass_kd.report import write_report
+    from subclass_kd.report import kept_choices, write_report
     from subclass_kd.report.points import Choices
 
-    choices = Choices(specificity, miss_cost, tuple(prevalence) if prevalence else Choices.prevalences)
+    last = kept_choices(folder)
+    choices = Choices(
+        last.specificity if specificity is None else specificity,
+        last.miss_cost if miss_cost is None else miss_cost,
+        tuple(prevalence) if prevalence else last.prevalences,
+    )
     say(f"wrote {write_report(folder, out, choices, images)}")

@@ -62,6 +62,15 @@ def write_report(
     return out
 
 
+def kept_choices(folder: Path) -> Choices:
+    """Give what was chosen for the folder's report before; what is usual for a folder without one.
+
+    Raises:
+        UserError: the note of it is damaged.
+    """
+    return _kept(folder)[0]
+
+
 def _kept(folder: Path) -> tuple[Choices, bool]:
     """Give what was chosen for the folder's report before."""
     path = folder / CHOICES
