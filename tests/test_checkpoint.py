@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,20 @@ def test_a_checkpoint_of_another_recipe_or_a_damaged_one_is_passed_over(pixels, 
     assert Checkpoint(path, "another").read() is None
     Checkpoint(path, "another").remove()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="copies a process")
+def test_a_little_torture():
+    """What benchmarks.torture does a hundred times."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.torture", "--kills", "3", "--faults", "1"],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "killed: 3 kills" in done.stdout
 
 
 @settings(max_examples=60, deadline=None)
