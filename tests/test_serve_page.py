@@ -79,7 +79,7 @@ def test_an_image_that_is_dropped_gets_its_answer(page, served):
     assert answer.locator("h3").inner_text() == "chest.png"
     assert answer.locator(".decision").inner_text() == "<b>bright</b>"
     told = answer.locator(".confidence").inner_text()
-    assert told == "Probability 80.0 %, at or above the threshold of 25.0 %."
+    assert told == "Calibrated confidence 80.0 %, at or above the threshold of 25.0 %."
     assert answer.locator(".classes .number").all_inner_texts() == ["20.0 %", "80.0 %"]
     assert answer.locator(".subclasses .number").all_inner_texts() == ["20.0 %", "20.0 %", "60.0 %"]
     fills = answer.locator(".classes .fill").evaluate_all("found => found.map((each) => each.style.width)")
@@ -101,7 +101,7 @@ def test_what_is_no_image_gets_its_error_beside_the_others(page, served):
     assert "Found a file that Pillow does not know" in rows.nth(0).locator(".bad").inner_text()
     assert rows.nth(1).locator(".decision").inner_text() == "dark"
     told = rows.nth(1).locator(".confidence").inner_text()
-    assert told == "Probability 100.0 %; <b>bright</b> has 0.0 %, below the threshold of 25.0 %."
+    assert told == "Calibrated confidence 100.0 %; <b>bright</b> has 0.0 %, below the threshold of 25.0 %."
     assert "Found an empty file (0 bytes); expected an image." in rows.nth(2).locator(".bad").inner_text()
     assert page.inner_text("#state") == "3 images done, 2 of them without an answer."
     assert len(page.said) == 2  # Chromium itself notes on the console that an answer was 4xx
