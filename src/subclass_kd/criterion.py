@@ -46,7 +46,8 @@ class Criterion:
         targets = lesson.targets
         self.stored = fabric.to_device(targets) if isinstance(targets, Tensor) else None  # (V, n, K)
         self.teacher = None if isinstance(targets, Tensor) else targets
-        whole = lesson.hard_target == "subclass" and lesson.within_class == 1
+        flat = lesson.hierarchy.num_subclasses == lesson.hierarchy.num_classes  # no class has anything within
+        whole = flat or (lesson.hard_target == "subclass" and lesson.within_class == 1)
         self.mixes = self.stored is not None and whole and lesson.temperature == 1
         self.view = 0
         self.mixed = self.excess = torch.empty(0, device=fabric.device)
