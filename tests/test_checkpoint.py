@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from torch import nn
 
-from subclass_kd import SubclassHierarchy, store
+from subclass_kd import SubclassHierarchy, checkpoint, store
 from subclass_kd.augment import Views
-from subclass_kd.checkpoint import Checkpoint
+from subclass_kd.checkpoint import Checkpoint, restore, state_of
 from subclass_kd.config import Augment, Student
 from subclass_kd.errors import UserError
 from subclass_kd.study import run_study
@@ -65,12 +65,12 @@ def model(dropout):
     )  # fmt: skip
 
 
-def fit(pixels, checkpoint=None, count=1, layout=torch.channels_last, heard=None):
+def fit(pixels, kept=None, count=1, layout=torch.channels_last, heard=None):
     lessons = [Lesson(HIERARCHY, LABELS, TARGETS * (1 + number), alpha=0.9) for number in range(count)]
     models = [copy.deepcopy(model(dropout=0.3 if count == 1 else 0.0)) for _ in range(count)]
     listen = (lambda member, epoch: heard.append((member, epoch.epoch))) if heard is not None else lambda *_: None
     fabric = Fabric(accelerator="cpu", devices=1)
-    return train_together(models, lessons, pixels, VIEWS, NETWORK, fabric, 1, listen, layout, checkpoint)
+    return train_together(models, lessons, pixels, VIEWS, NETWORK, fabric, 1, listen, layout, kept)
 
 
 def plain(trained):
@@ -92,6 +92,50 @@ def test_a_training_stopped_after_any_step_ends_as_one_that_never_was(pixels, tm
         assert plain(fit(pixels, Checkpoint(path, "r"), count, layout)) == whole, stop
     assert StopsAfter(tmp_path / "x", "r", writes).left == writes
     fit(pixels, StopsAfter(tmp_path / "all.safetensors", "r", writes), count, layout)  # does not stop: 11 are all
+
+
+def test_tied_weights_and_any_device_can_be_kept(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.second.weight = self.first.weight
+
+    network = Tied()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    network.second(network.first(torch.ones(2, 3))).sum().backward()
+    optimizer.step()
+    kept = Checkpoint(tmp_path / "a.safetensors", "r")
+    kept.write(state_of(network, optimizer, torch.device("cpu")), {"epoch": 1})
+    tensors, place = kept.read()
+    assert place == {"epoch": 1}
+    other = Tied()
+    restore(tensors, other, torch.optim.AdamW(other.parameters()), torch.device("cpu"))
+    assert other.first.weight.equal(network.first.weight)
+    assert other.second.weight is other.first.weight
+
+
+def test_a_worker_that_is_asked_to_stop_ends_though_its_checkpoint_fails(monkeypatch):
+    monkeypatch.setattr(checkpoint._stopping, "asked", True)
+    with pytest.raises(SystemExit) as caught, checkpoint.no_stop_but_at_a_checkpoint():
+        raise OSError(28, "No space left on device")
+    assert caught.value.code == 143
+    assert not checkpoint._stopping.waits
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_training_on_a_gpu_goes_on(pixels, tmp_path):
+    path = tmp_path / "a.safetensors"
+    lesson = Lesson(HIERARCHY, LABELS, TARGETS, alpha=0.9)
+    fabric = Fabric(accelerator="cuda", devices=1)
+    arguments = [lesson], pixels, VIEWS, NETWORK, fabric, 1, lambda *_: None, torch.contiguous_format
+    with pytest.raises(GoneError):
+        train_together([model(0.3)], *arguments, StopsAfter(path, "r", 5))
+    [(weights, history)] = train_together([model(0.3)], *arguments, Checkpoint(path, "r"))
+    [(whole, undisturbed)] = train_together([model(0.3)], *arguments)
+    assert [epoch.epoch for epoch in history] == [1, 2, 3]
+    assert history[-1].loss == pytest.approx(undisturbed[-1].loss, rel=1e-3)
+    assert all(torch.allclose(weights[name].float(), whole[name].float(), atol=1e-3) for name in whole)
 
 
 def test_a_training_stopped_again_and_again_ends_too(pixels, tmp_path):

@@ -15,6 +15,11 @@ from subclass_kd.lock import LOCK, FolderLock
 from subclass_kd.study import Silent, run_study
 from subclass_kd.study_file import make_study
 
+
+def cannot(*_):
+    raise OSError(95, "Operation not supported")
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -62,8 +67,13 @@ def test_a_process_that_was_killed_locks_nothing(tmp_path, holder):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
 
 
-def test_another_host_is_believed(tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
+def test_another_host_is_believed_where_the_system_cannot_lock_and_only_there(tmp_path, monkeypatch):
     (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "process": 1, "since": "2026-01-01 00:00:00"}))
+    with FolderLock(tmp_path) as lock:  # a container that was started again has another name
+        lock.take()
+    (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "process": 1, "since": "2026-01-01 00:00:00"}))
+    monkeypatch.setattr("fcntl.flock", cannot)
     with pytest.raises(UserError) as caught, FolderLock(tmp_path) as lock:
         lock.take()
     assert "process 1 on elsewhere" in str(caught.value)
@@ -80,9 +90,6 @@ def test_a_damaged_lock_locks_nothing(tmp_path, content):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
 def test_without_locks_of_the_system_a_living_process_is_believed(tmp_path, holder, monkeypatch):
-    def cannot(*_):
-        raise OSError(95, "Operation not supported")
-
     monkeypatch.setattr("fcntl.flock", cannot)
     with pytest.raises(UserError, match="a run that goes on"), FolderLock(tmp_path) as lock:
         lock.take()

@@ -267,3 +267,35 @@ def test_a_folder_that_nobody_learns_from_is_named(own):
     samples = load_samples(make_study(own, ["distillation.unlabelled=false"]), findings=findings)
     assert len(samples.images) == 64
     assert [kept.where for kept in findings.kept if kept.kind == "key without effect"] == ['key "data.unlabelled"']
+
+
+def test_links_lead_where_the_system_leads_them(own, tmp_path):
+    (tmp_path / "deep/down").mkdir(parents=True)
+    (tmp_path / "data").rename(tmp_path / "deep/down/data")
+    (tmp_path / "data").symlink_to(tmp_path / "deep/down/data")
+    samples = load_samples(make_study(own))
+    assert samples.table.names[72] == "../../../others/scan8.png"
+    assert (samples.images[72, 0] == np.asarray(Image.open(tmp_path / "others/scan8.png"))).all()
+
+
+def test_weights_say_nothing_of_images_without_a_label(tmp_path):
+    study = make_study(STUDY, ["distillation.unlabelled=true"])
+    samples = load_samples(study)
+    weights = np.where(samples.class_labels == 0, 100.0, 300.0)
+    samples = replace(samples, table=replace(samples.table, weights=weights))
+    found = Bench(study, samples, tmp_path, None, seed=0).weights
+    assert (found[samples.unlabelled] == 1).all()
+    assert found[samples.train].mean().item() == pytest.approx(1)
+    assert set(np.round(found[samples.train].numpy(), 4)) == {0.5, 1.5}
+
+
+def test_an_epoch_without_a_label_has_no_hard_part():
+    criterion = Criterion(
+        Lesson(HIERARCHY, LABELS, TARGETS, alpha=0.6), torch.arange(42), 30, Fabric(accelerator="cpu", devices=1)
+    )
+    criterion.begin(0)
+    seen = torch.tensor([30, 41])
+    loss = criterion(torch.zeros(2, 4), seen, torch.zeros(0))
+    total, hard, soft = criterion.means(loss.total, loss.hard, seen)
+    assert hard == 0.0
+    assert total == pytest.approx(soft)

@@ -74,8 +74,13 @@ class Bench:
     @cached_property
     def weights(self) -> Tensor | None:
         """Sample weights (N,) with a mean of 1 over the training images, which keeps the learning rate's meaning."""
-        weights = self.samples.table.weights
-        return None if weights is None else torch.from_numpy(weights / weights[self.samples.train].mean()).float()
+        weights, rest = self.samples.table.weights, self.samples.unlabelled
+        if weights is None:
+            return None
+        relative = weights / weights[self.samples.train].mean()
+        if rest is not None:  # a weight may tell what the label is
+            relative[rest] = 1
+        return torch.from_numpy(relative).float()
 
     def stage(self, role: Literal["teacher", "student"]) -> NDArray[np.int64] | None:
         """Give the curriculum's stages (N,) if this role follows it."""

@@ -51,7 +51,9 @@ class Checkpoint:
         Raises:
             SystemExit: this process is asked to stop.
         """
-        store.save(self._path, dict(tensors), self._recipe, dict(place))
+        # Copies: tied weights are one tensor under two names, which safetensors refuses.
+        own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        store.save(self._path, own, self._recipe, dict(place))
         self._written = time.monotonic()
         if _stopping.asked:
             raise SystemExit(128 + signal.SIGTERM)
@@ -87,15 +89,15 @@ def no_stop_but_at_a_checkpoint() -> Iterator[None]:
     """Let a request to stop wait for :meth:`Checkpoint.write`, or for the end of the block.
 
     Raises:
-        SystemExit: at the end of the block, where this process was asked to stop.
+        SystemExit: at the end of the block, where this process was asked to stop, whatever went wrong in it.
     """
     _stopping.waits = True
     try:
         yield
     finally:
         _stopping.waits = False
-    if _stopping.asked:
-        raise SystemExit(128 + signal.SIGTERM)
+        if _stopping.asked:
+            raise SystemExit(128 + signal.SIGTERM)
 
 
 def state_of(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:

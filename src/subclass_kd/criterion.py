@@ -112,5 +112,6 @@ class Criterion:
         soft = torch.zeros_like(total)
         if self.lesson.targets is not None and alpha > 0:
             soft = torch.where(known, (total - (1 - alpha) * hard) / alpha, total)
-        means: list[float] = torch.stack([total.mean(), hard[known].mean(), soft.mean()]).tolist()
+        of_known = hard[known].sum() / known.sum().clamp(min=1)  # an epoch of few images may have none with a label
+        means: list[float] = torch.stack([total.mean(), of_known, soft.mean()]).tolist()
         return means[0], means[1], means[2]

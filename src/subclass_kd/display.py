@@ -66,7 +66,7 @@ class RunProgress:
     def damaged(self, paths: Sequence[str]) -> None:
         """Name files that are made again because they are not as they were written."""
         for path in paths:
-            self._line(f"{path} is damaged: made again")
+            self.console.print(f"{path} is damaged: made again", highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Note what there is to do."""

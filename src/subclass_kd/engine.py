@@ -25,6 +25,7 @@ from subclass_kd.processes import end_with_parent, may_have_children, no_main, w
 OnEvent = Callable[[Job, str, Any], None]
 # Called with the number of workers and with what was chosen for this device, as Choices.as_dict gives it.
 Prepare = Callable[[int, dict[str, Any]], None]
+PATIENCE = 120.0  # seconds for a process to end its step and keep it
 MOST_AUTOMATIC_WORKERS = 8  # each takes 0.5 to 0.8 GB
 
 
@@ -162,7 +163,10 @@ def _run_side_by_side(
         for process in started:
             process.terminate()
         for process in started:
-            process.join()
+            process.join(PATIENCE)
+            if process.is_alive():
+                process.kill()
+                process.join()
 
 
 def _may_begin(group: tuple[Job, ...], missing: set[str]) -> bool:

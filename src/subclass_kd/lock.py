@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -19,9 +20,10 @@ LOCK = ".lock"
 class FolderLock:
     """Keeps a second run out of a folder for as long as a ``with`` block, from the call of :meth:`take` on.
 
-    The lock is a file in the folder with the host, the process and the time. On one host the system holds it, and lets
-    go when the process ends in whatever way, so that a file that is left over locks nothing. A file of another host is
-    believed: whether that process lives cannot be seen from here.
+    The lock is a file in the folder with the host, the process and the time. The system holds it, over NFS too, and
+    lets go when the process ends in whatever way, so that a file that is left over locks nothing. Where a file system
+    cannot lock, what stands in the file decides: a process of this host that lives has the folder, and one of another
+    host is believed to, since that cannot be seen from here.
 
     Args:
         folder: which may not be there yet.
@@ -45,17 +47,14 @@ class FolderLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             file = self._path.open("a+", encoding="utf-8")
-            if not _hold(file):
+            held = _hold(file)
+            if held is False or (held is None and _is_taken(_content(file))):
                 by = _content(file)
                 file.close()
-                raise self._taken(by)
+                raise self._taken(by, held is None)
             if self._is_ours(file):
                 break
             file.close()  # a run that ended just now has removed it: what was held is no lock
-        before = _content(file)
-        if before and before.get("host") != socket.gethostname():
-            file.close()
-            raise self._taken(before)
         file.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": now}) + "\n")
@@ -69,13 +68,10 @@ class FolderLock:
         except FileNotFoundError:
             return False
 
-    def _taken(self, by: dict[str, Any]) -> UserError:
-        who = (
-            f"process {by.get('process')} on {by.get('host')}, since {by.get('since')}" if by else "of another process"
-        )
-        elsewhere = bool(by) and by.get("host") != socket.gethostname()
+    def _taken(self, by: dict[str, Any], believed: bool) -> UserError:
+        who = f"process {by['process']} on {by['host']}, since {by.get('since')}" if _names(by) else "another process"
         remedy = "Wait for it, or give another --out."
-        if elsewhere:
+        if believed and by.get("host") != socket.gethostname():
             remedy = f'Wait for it, or give another --out; if it is over there, remove "{self._path}".'
         return UserError(
             str(self._path.parent), f"a run that goes on ({who})", "a folder that no other run has", remedy
@@ -84,17 +80,20 @@ class FolderLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        if sys.platform == "win32":  # which removes no open file
+            self._file.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+        else:  # in this order: after it is closed, it may be another run's
             self._path.unlink(missing_ok=True)
             self._file.close()
-            self._file = None
+        self._file = None
 
 
-def _hold(file: IO[str]) -> bool:
-    """Have the system lock an open file for this process, and say whether it did.
-
-    Where a file system cannot lock, what stands in the file decides: a process of this host that lives has it.
-    """
+def _hold(file: IO[str]) -> bool | None:
+    """Have the system lock an open file for this process, and say whether it did; None where it cannot."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -111,15 +110,25 @@ def _hold(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        by = _content(file)
-        return not (by.get("host") == socket.gethostname() and _lives(by.get("process")))
+        return None
     return True
 
 
-def _lives(process: Any) -> bool:
+def _names(by: dict[str, Any]) -> bool:
+    return "host" in by and "process" in by
+
+
+def _is_taken(by: dict[str, Any]) -> bool:
+    """Say whether what stands in a lock's file speaks of a process that has it, where the system does not know."""
+    if not _names(by):
+        return False
+    if by["host"] != socket.gethostname():
+        return True
     try:
-        os.kill(int(process), 0)
-    except (OSError, TypeError, ValueError):
+        os.kill(int(by["process"]), 0)
+    except PermissionError:  # another user's, which lives
+        return True
+    except (OSError, TypeError, ValueError, OverflowError):
         return False
     return True
 

@@ -60,6 +60,19 @@ def teacher_paths(study: Study, name: str, seed: int) -> tuple[str, ...]:
     return tuple(Job("teachers", name, seed, (), "", member=member).path for member in _members(study))
 
 
+def asked_networks(study: Study, job: Job) -> tuple[str, ...]:
+    """Give the paths of the weights whose answers a job of predictions writes down; none of another job.
+
+    >>> job = Job("predictions", "students/skd", 3, (), "")
+    >>> asked_networks(Study(), job)
+    ('students/skd-seed3.safetensors',)
+    """
+    if job.kind != "predictions":
+        return ()
+    role, name = job.name.split("/")
+    return teacher_paths(study, name, job.seed) if role == "teachers" else (f"{job.name}-seed{job.seed}.safetensors",)
+
+
 def _members(study: Study) -> list[int | None]:
     """Number the networks of a teacher; one alone has no number."""
     return [None] if study.teacher.members == 1 else list(range(study.teacher.members))

@@ -30,9 +30,27 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_sums(out: Path, but: str = "") -> None:
     """Note what the run's plain files are, in the form of ``sha256sum``; all but one that is about to change."""
     there = [name for name in PLAIN if name != but and (out / name).exists()]
-    lines = [f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n" for name in there]
+    lines = [f"{_digest(out / name)}  {name}\n" for name in there]
     with whole(out / SUMS) as temporary:
-        temporary.write_text("".join(lines), "utf-8")
+        temporary.write_bytes("".join(lines).encode())
+
+
+def drop_sums(out: Path) -> None:
+    """Forget the checksums, before files that they speak of are written anew."""
+    (out / SUMS).unlink(missing_ok=True)
+
+
+def has_sum(out: Path, name: str) -> bool:
+    """Say whether a file is among the checksums."""
+    try:
+        return any(line.endswith(f"  {name}") for line in (out / SUMS).read_text("utf-8").splitlines())
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def damaged_files(out: Path) -> list[str]:
@@ -49,10 +67,10 @@ def damaged_files(out: Path) -> list[str]:
     found = []
     for name, digest in stated.items():
         try:
-            content = (out / name).read_bytes()
+            same = _digest(out / name) == digest
         except OSError:
-            content = b""
-        if hashlib.sha256(content).hexdigest() != digest:
+            same = False
+        if not same:
             found.append(name)
     return found
 
@@ -61,11 +79,18 @@ def drop_damaged(out: Path) -> list[str]:
     """Remove a run's damaged plain files, all of which can be made again, and name them.
 
     ``study.json`` stays, which says whose folder this is: it is held against the study, and written anew.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     damaged = damaged_files(out)
-    for name in damaged:
-        if name != "study.json":
-            (out / name).unlink(missing_ok=True)
+    try:
+        for name in damaged:
+            if name != "study.json":
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        found = f"a damaged {name}, and a folder that cannot be written ({error.strerror})"
+        raise UserError(str(out), found, "a folder that can be written", "Copy it, and run again there.") from None
     return damaged
 
 
@@ -76,7 +101,7 @@ def check_folder(study: Study, out: Path) -> None:
         raise UserError(str(out), "a file", "a folder for the run, or no such path", "Give another --out.")
     try:
         text = file.read_text("utf-8") if file.exists() else None
-        holds_others = text is None and out.exists() and any(path.name != LOCK for path in out.iterdir())
+        holds_others = text is None and out.exists() and any(not _passing(path.name) for path in out.iterdir())
     except OSError as error:
         expected = "a folder for the run, or no such path"
         raise UserError(str(out), error.strerror or str(error), expected, "Give another --out.") from None
@@ -88,8 +113,12 @@ def check_folder(study: Study, out: Path) -> None:
         before = json.loads(text)
     except ValueError:
         before = None
+    spoiled = file.name in damaged_files(out)
+    if spoiled:
+        remedy = "Restore it, or give another --out."
+        again = UserError(str(file), "another content than SHA256SUMS states", "the study of this run", remedy)
     if not isinstance(before, dict):
-        raise UserError(str(file), "no study", "the study of this run", "Give another --out.")
+        raise again if spoiled else UserError(str(file), "no study", "the study of this run", "Give another --out.")
     now = study.model_dump(mode="json")
     if isinstance(before.get("seeds"), list) and set(before["seeds"]) <= set(now["seeds"]):
         before["seeds"] = now["seeds"]  # more of the same
@@ -99,12 +128,19 @@ def check_folder(study: Study, out: Path) -> None:
             content["data"].pop("store_limit", None)
     # As text: the order of classes and subclasses is part of the study.
     if json.dumps(before) != json.dumps(now):
+        if spoiled:
+            raise again
         then, present = _flat(before), _flat(now)
         changed = sorted(key for key in then | present if then.get(key, ...) != present.get(key, ...))
         shown = "; ".join(f"{key}: {then.get(key, 'none')} before, {present.get(key, 'none')} now" for key in changed)
         remedy = "Give another --out, or restore these keys."
         found = f"a run of another study ({shown or 'the order of its hierarchy'})"
         raise UserError(str(out), found, "the same study", remedy)
+
+
+def _passing(name: str) -> bool:
+    """Say whether a file is one that a run may leave that was killed before it wrote its study."""
+    return name == LOCK or (name.startswith(".") and name.endswith(".part"))
 
 
 def check_same_data(samples: Samples, out: Path) -> None:

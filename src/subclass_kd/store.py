@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mmap
 from pathlib import Path
 from typing import Any
 
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole
 
-FORMAT = 2  # raised when old files must not be read by new code
+FORMAT = 3  # raised when old files must not be read by new code
 
 
 def save(path: Path, tensors: dict[str, Any], recipe: str, notes: dict[str, Any]) -> None:
-    """Write tensors, the fingerprint of the recipe that made them, and JSON-able notes; whole or not at all."""
+    """Write tensors of any device, a recipe's fingerprint, JSON-able notes and a checksum; whole or not at all."""
+    from safetensors.torch import save as as_bytes
     from safetensors.torch import save_file
 
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"format": str(FORMAT), "recipe": recipe, "notes": json.dumps(notes, sort_keys=True)}
-    header["content"] = _content(header, tensors)
+    header["content"] = _content(as_bytes(tensors, header))
     with whole(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, header)
+        save_file(tensors, temporary, header)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -28,9 +32,13 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
-        return _checked(path)
-    except (OSError, ValueError) as error:
+        _check(path)
+        return load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
         raise _damaged(path, error) from None
 
 
@@ -52,18 +60,18 @@ def is_valid(path: Path, recipe: str) -> bool:
         header = _header(path)
         if (header.get("format"), header.get("recipe")) != (str(FORMAT), recipe):
             return False
-        _checked(path)
+        _check(path)
     except (OSError, ValueError):
         return False
     return True
 
 
 def is_damaged(path: Path) -> bool:
-    """Say whether a file is there and not as it was written, which one of another version's format may well be."""
+    """Say whether a file is there and not as it was written; one of another version's format is not."""
     try:
-        if _header(path).get("format", "") not in ("", str(FORMAT)):
+        if _header(path).get("format", str(FORMAT)) != str(FORMAT):
             return False
-        _checked(path)
+        _check(path)
     except FileNotFoundError:
         return False
     except (OSError, ValueError):
@@ -71,25 +79,36 @@ def is_damaged(path: Path) -> bool:
     return False
 
 
-def _checked(path: Path) -> dict[str, Any]:
-    """Read a file's tensors, and hold all of the file against its checksum; ValueError if it is not as written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def checksum(path: Path) -> str:
+    """Give the checksum that a file states of itself.
 
-    header = _header(path)
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
-    content = header.pop("content", None)
-    if content != _content(header, tensors):
-        raise ValueError("its checksum is another")
-    return tensors
+        return _header(path)["content"]
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from None
 
 
-def _content(header: dict[str, str], tensors: dict[str, Any]) -> str:
-    """Fingerprint all that a file holds."""
-    return fingerprint(dict(sorted(header.items())), weights_fingerprint(tensors))
+def _check(path: Path) -> None:
+    """Hold a file against its checksum, without torch and in little memory; ValueError if it is another."""
+    stated = _header(path).get("content")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        if _content(mapped) != stated:
+            raise ValueError("its checksum is another")
+
+
+def _content(raw: bytes | mmap.mmap) -> str:
+    """Fingerprint a file of safetensors: its header but for the checksum, and its tensors."""
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    header["__metadata__"].pop("content", None)
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    with memoryview(raw) as view:
+        for start in range(8 + length, len(view), 1 << 24):
+            digest.update(view[start : start + (1 << 24)])
+    return digest.hexdigest()
 
 
 def weights_fingerprint(weights: dict[str, Any]) -> str:
@@ -98,8 +117,8 @@ def weights_fingerprint(weights: dict[str, Any]) -> str:
 
     parts: list[Any] = []
     for name, tensor in sorted(weights.items()):
-        content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()  # numpy knows no bfloat16
-        parts += [name, str(tensor.dtype), list(tensor.shape), content]
+        content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()  # numpy knows no bfloat16
+        parts += [name, str(tensor.dtype), list(tensor.shape), memoryview(content)]
     return fingerprint(*parts)
 
 

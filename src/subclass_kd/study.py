@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +20,16 @@ from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole, write_json
 from subclass_kd.lock import FolderLock
 from subclass_kd.models import check_model_name
-from subclass_kd.plan import RESULTS, Job, plan
-from subclass_kd.run_folder import check_folder, check_same_data, drop_damaged, read_json, write_sums
+from subclass_kd.plan import RESULTS, Job, asked_networks, plan
+from subclass_kd.run_folder import (
+    check_folder,
+    check_same_data,
+    drop_damaged,
+    drop_sums,
+    has_sum,
+    read_json,
+    write_sums,
+)
 from subclass_kd.spreadsheet import csv_line
 
 CHECK = "check.json"
@@ -90,13 +99,18 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
     with FolderLock(out) as lock:
+
+        def claim() -> None:
+            lock.take()
+            check_folder(study, out)  # another run may have begun there while this one looked at its data
+
         if out.is_dir():
             with contextlib.suppress(OSError):  # a finished run may lie where nothing can be written
                 lock.take()
         check_folder(study, out)
         if study.data.folds is not None and study.data.fold is None:
-            return _run_folds(study, out, watching, lock.take)
-        return _run_split(study, out, watching, read_json(out / ARITHMETIC), begin=lock.take)
+            return _run_folds(study, out, watching, claim)
+        return _run_split(study, out, watching, read_json(out / ARITHMETIC), begin=claim)
 
 
 def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], None]) -> dict[str, Any]:
@@ -113,6 +127,7 @@ def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], N
 
     def begin() -> None:  # with the first file of the first fold: from here on it is this study's folder
         lock()
+        drop_sums(out)
         write_json(out / "study.json", study.model_dump(mode="json"))
 
     marks = []
@@ -190,8 +205,14 @@ def _run_split(
     check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
     missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
+    again = {job.path for job in missing}  # whose predictions are those of other weights, though of the same recipe
+    missing += [job for job in jobs if job.path not in again and again & set(asked_networks(study, job))]
     results = None if missing else _results(out, study, samples.fingerprint)
     if results is not None and not broken:
+        with contextlib.suppress(OSError):  # it may lie where nothing can be written
+            _tidy(out)
+            if not has_sum(out, RESULTS):  # killed just before
+                write_sums(out)
         return results
     damaged = broken + [job.path for job in missing if store.is_damaged(out / job.path)]
     if damaged:
@@ -203,6 +224,7 @@ def _run_split(
     def prepare(workers: int, arithmetic: dict[str, Any]) -> None:
         try:
             begin()
+            drop_sums(out)
             write_json(out / "study.json", study.model_dump(mode="json"))
             write_json(out / "data.json", samples.describe())
             write_json(out / CHECK, checked)
@@ -215,14 +237,22 @@ def _run_split(
         watching.begin(missing, len(jobs) - len(missing), workers, arithmetic)
 
     run_jobs(study, samples, out, missing, prepare, watching.event, chosen)
-    for pattern in (".*.part", ".*.checkpoint"):  # left by a process that was killed while it wrote, or just after
-        for left in out.rglob(pattern):
-            left.unlink()
+    _tidy(out)
     results = read_json(out / RESULTS)
     if results is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")
     write_sums(out)
     return results
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a process left that was killed while it wrote, or just after."""
+    for pattern in (".*.part", ".*.checkpoint", ".*.parts"):
+        for left in out.rglob(pattern):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def _results(out: Path, study: Study, mark: str) -> dict[str, Any] | None:

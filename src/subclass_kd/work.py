@@ -118,7 +118,9 @@ def _train(
     member = jobs[0].member or 0
     models = [bench.model(network, role, "class" if of_classes else "subclass", member) for _ in jobs]
     chosen = (bench.choices.teacher if role == "teacher" else bench.choices.student).chosen
-    checkpoint = Checkpoint(bench.out / jobs[0].path, fingerprint([job.recipe for job in jobs], asdict(chosen)))
+    decides = [job.recipe for job in jobs], asdict(chosen), bench.choices.device
+    learned_from = [store.checksum(bench.out / path) for job in jobs for path in job.needs]
+    checkpoint = Checkpoint(bench.out / jobs[0].path, fingerprint(*decides, learned_from))
     with no_stop_but_at_a_checkpoint():
         trained = training.train_together(
             models,

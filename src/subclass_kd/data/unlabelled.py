@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -81,5 +82,8 @@ def with_unlabelled(rows: Rows, study: Study, findings: Findings) -> Rows:
 
 def _names(folder: Path, root: Path | None, findings: Findings) -> list[str]:
     """Give the paths of all images in a folder and below it, from the root of the others."""
-    start = os.path.relpath(os.path.abspath(folder), os.path.abspath(root or Path()))
+    # Real paths: "..", where the root is a link, leads out of what the link leads to.
+    start = os.path.realpath(folder)
+    with contextlib.suppress(ValueError):  # another drive of Windows
+        start = os.path.relpath(start, os.path.realpath(root or Path()))
     return [Path(start, name).as_posix() for name in walk(folder, findings)]
