@@ -350,7 +350,7 @@ def test_a_damaged_plain_file_is_named_and_made_again(finished, tmp_path, name):
             told.extend(paths)
 
     if name == "study.json":  # it says whose folder this is
-        with pytest.raises(UserError, match="a run of another study"):
+        with pytest.raises(UserError, match="another content than SHA256SUMS states"):
             run_study(study, copy, Telling())
         return
     assert without_timings(run_study(study, copy, Telling())) == without_timings(first)
