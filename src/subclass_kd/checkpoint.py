@@ -84,6 +84,12 @@ def stop_at_a_checkpoint() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
+def end_if_asked() -> None:
+    """End this process where it was asked to stop, and what it was in took the exception for its own."""
+    if _stopping.asked:
+        raise SystemExit(128 + signal.SIGTERM)
+
+
 @contextmanager
 def no_stop_but_at_a_checkpoint() -> Iterator[None]:
     """Let a request to stop wait for :meth:`Checkpoint.write`, or for the end of the block.
@@ -96,8 +102,7 @@ def no_stop_but_at_a_checkpoint() -> Iterator[None]:
         yield
     finally:
         _stopping.waits = False
-        if _stopping.asked:
-            raise SystemExit(128 + signal.SIGTERM)
+        end_if_asked()
 
 
 def state_of(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,15 @@ def _run_side_by_side(
 ) -> None:
     context = worker_context(study.device)
     events: multiprocessing.Queue[tuple[int, tuple[Job, ...], str, Any]] = context.Queue()
-    inboxes = [context.SimpleQueue() for _ in range(workers)]
+    pipes = [context.Pipe(duplex=False) for _ in range(workers)]
+    inboxes = [sender for _, sender in pipes]
     processes = [
         context.Process(  # type: ignore[attr-defined]
             target=_work,
-            args=(study, samples.fingerprint, out, dict(os.environ), number, inbox, events, before),
+            args=(study, samples.fingerprint, out, dict(os.environ), number, receiver, events, before),
             daemon=True,
         )
-        for number, inbox in enumerate(inboxes)
+        for number, (receiver, _) in enumerate(pipes)
     ]
     waiting, missing, idle = grouped(jobs, 1), {job.path for job in jobs}, set(range(1, workers))
     judge: int | None = None  # the worker that is to make the results
@@ -135,10 +137,10 @@ def _run_side_by_side(
                     waiting.remove(group)
                     number = judge if group[0].kind == "results" and judge in idle else min(idle)
                     idle.discard(number)
-                    inboxes[number].put((group, choices))
+                    inboxes[number].send((group, choices))
                 if idle and judge is None:  # while it waits, it may load what the results need
                     judge = max(idle)
-                    inboxes[judge].put(((), choices))
+                    inboxes[judge].send(((), choices))
             try:
                 number, group, event, content = events.get(timeout=1)
             except queue.Empty:
@@ -200,7 +202,7 @@ def _work(
     out: Path,
     environment: dict[str, str],
     number: int,
-    inbox: Any,
+    inbox: Connection,
     events: Any,
     before: Any,
 ) -> None:
@@ -213,7 +215,7 @@ def _work(
 
     from subclass_kd.arithmetic import from_dict
     from subclass_kd.build import check
-    from subclass_kd.checkpoint import stop_at_a_checkpoint
+    from subclass_kd.checkpoint import end_if_asked, stop_at_a_checkpoint
     from subclass_kd.device import keep_freed_memory
     from subclass_kd.work import make
 
@@ -239,7 +241,11 @@ def _work(
     if number == 0:
         attempt((), lambda: check(study, load(), before).as_dict())
     while True:
-        group, choices = inbox.get()
+        # A signal that comes just before a call that blocks is heard after it: no call may block for long.
+        while not inbox.poll(1):
+            end_if_asked()
+        end_if_asked()
+        group, choices = inbox.recv()
         if not group:
             import subclass_kd.results  # noqa: F401  (it takes seconds)
 
