@@ -2,15 +2,16 @@
 
     python -m benchmarks.torture [--kills N] [--faults N] [--json docs/torture.json]
 
-A small study (two seeds, three arms) is first run without a disturbance. Then it is begun in a new folder and killed
-(SIGKILL) after a random time, again and again until it ends, in as many folders as it takes for all kills; checkpoints
-are written ten times a second instead of twice a minute, so that there is one to go on from. Its results.json must be
-that of the undisturbed run, but for keys that end in "seconds". Then --faults times each:
+A small study (two seeds, three arms) is first run without a disturbance. Then `skd run` is begun in a new folder, with
+one worker or two, and stopped after a random time by SIGKILL, SIGTERM or SIGINT, again and again until it ends, in as
+many folders as it takes for all stops; with one worker, checkpoints are written ten times a second instead of twice a
+minute, so that there is one to go on from. What it ends with must be the results.json of the undisturbed run, but for
+keys that end in "seconds"; a run that is asked to stop must exit 143 or 130 within a minute. Then --faults times each:
 
 - a bit of a random file is flipped, or a file cut short: the next run must name it and end with the same results, or
   refuse with one message, and never give other numbers;
-- files may not grow beyond a random size, as on a full disk: the run must stop with one message, and end well when
-  there is room again.
+- files may not grow beyond a random size, as on a full disk; or the folder of a run that is half done, or a part of it,
+  may not be written: the run must stop with one message, and end well when that is over.
 
 Exit 1 if anything was lost.
 """
@@ -18,6 +19,7 @@ Exit 1 if anything was lost.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import os
@@ -28,17 +30,15 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine
-from subclass_kd import checkpoint
-from subclass_kd.errors import UserError
+from subclass_kd import checkpoint, cli
 from subclass_kd.run_folder import SUMS
-from subclass_kd.study import Silent, run_study
-from subclass_kd.study_file import make_study
 
 STUDY: dict[str, Any] = {
     "data": {"train_images": 300},
@@ -47,7 +47,6 @@ STUDY: dict[str, Any] = {
     "distillation": {"views": 2},
     "arms": ["scratch", "kd", "skd"],
     "seeds": 2,
-    "workers": 1,
     "device": "cpu",
 }
 REFUSED, FAULT = 2, 1  # exit codes
@@ -55,44 +54,52 @@ REFUSED, FAULT = 2, 1  # exit codes
 FORK = multiprocessing.get_context("fork")
 
 
-class Telling(Silent):
-    """Notes what a run says is damaged."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def damaged(self, paths: Sequence[str]) -> None:
-        """Note it where the parent process can read it."""
-        self.path.write_text("\n".join(paths))
-
-
-def once(out: Path, told: Path, most_bytes: int | None = None) -> None:
-    """Run the study in this process, and exit as the command line does."""
+def once(out: Path, told: Path, workers: int, most_bytes: int | None) -> None:
+    """Run the study in this process as the command line does, with what it says in a file."""
     if most_bytes is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of the write instead
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    # No capabilities (Linux): what may not be written may not be written by root either. Version 3, this process.
+    header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    ctypes.CDLL(None).capset(header, nothing)
     checkpoint.Checkpoint.__init__.__defaults__ = (0.1,)  # seconds between two of them
+    file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    code: Any = FAULT
     try:
-        run_study(make_study(STUDY), out, Telling(told))
-    except UserError as error:
-        told.write_text(str(error))
-        os._exit(REFUSED)
-    except BaseException as error:
-        told.write_text(repr(error))
-        os._exit(FAULT)
-    os._exit(0)
+        cli.main(["run", str(out.parent / "study.yaml"), "--out", str(out), "--workers", str(workers)])
+    except SystemExit as exit_:
+        code = exit_.code or 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else FAULT)
 
 
-def attempt(out: Path, told: Path, seconds: float | None = None, most_bytes: int | None = None) -> int | None:
-    """Run the study in a process of its own; give its exit code, or None if it was killed after so many seconds."""
-    told.unlink(missing_ok=True)
-    process = FORK.Process(target=once, args=(out, told, most_bytes))
+def attempt(
+    out: Path,
+    told: Path,
+    workers: int = 1,
+    seconds: float | None = None,
+    stop: signal.Signals = signal.SIGKILL,
+    most_bytes: int | None = None,
+) -> int | None:
+    """Run the study in a process of its own; give its exit code, negative after a SIGKILL.
+
+    Raises:
+        TimeoutError: it was stopped after so many seconds, and still there a minute later.
+    """
+    process = FORK.Process(target=once, args=(out, told, workers, most_bytes))
     process.start()
     process.join(seconds)
     if process.is_alive():
+        os.kill(process.pid or 0, stop)
+        process.join(60)
+    if process.is_alive():
         process.kill()
-        process.join()
-        return None
+        raise TimeoutError(f"a run of {workers} workers went on a minute after {stop.name}")
     return process.exitcode
 
 
@@ -110,20 +117,21 @@ def results(out: Path) -> Any:
 
 
 def kill(folder: Path, whole: Any, kills: int, seconds: float, draw: random.Random) -> Counter[str]:
-    """Kill runs until there were so many kills; count what came of them."""
+    """Stop runs until there were so many stops; count what came of them."""
     count: Counter[str] = Counter()
-    while count["kills"] < kills:
-        out = folder / f"killed-{count['runs']}"
-        while (code := attempt(out, folder / "told", draw.uniform(0, 0.5 * seconds))) is None:
-            count["kills"] += 1
-            if count["kills"] >= kills:
-                code = attempt(out, folder / "told")
-                break
+    stopped: dict[int, signal.Signals] = {-9: signal.SIGKILL, 143: signal.SIGTERM, 130: signal.SIGINT}
+    while sum(count[sign.name] for sign in stopped.values()) < kills:
+        out, code = folder / f"stopped-{count['runs']}", None
+        while code is None or code in stopped:
+            workers, stop = draw.choice((1, 2)), draw.choice((*stopped.values(),))
+            enough = sum(count[sign.name] for sign in stopped.values()) >= kills
+            code = attempt(out, folder / "told", workers, None if enough else draw.uniform(0, seconds), stop)
+            if code in stopped:
+                count[stopped[code].name] += 1
         count["runs"] += 1
-        count["ended" if code == 0 else "did not end"] += 1
+        count["ended" if code == 0 else f"DID NOT END ({code}: {(folder / 'told').read_text()})"] += 1
         count["same results" if results(out) == whole else "OTHER RESULTS"] += 1
-        left = [path for path in out.rglob(".*") if path.is_file()]
-        count["with files left over"] += bool(left)
+        count["with files left over"] += any(path.is_file() for path in out.rglob(".*"))
         shutil.rmtree(out, ignore_errors=True)
     return count
 
@@ -132,12 +140,13 @@ def spoil(folder: Path, whole: Any, change: Callable[[bytes], bytes], draw: rand
     """Change a random file of a finished run, run it again, and say what came of it."""
     out, told = folder / "spoiled", folder / "told"
     shutil.copytree(folder / "whole", out)
+    # The report is made anew at the end of each run.
     files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "report.html")
     path = draw.choice(files)
     before = path.read_bytes()
     path.write_bytes(change(before))
-    code = attempt(out, told)
-    said = told.read_text() if told.exists() else ""
+    code = attempt(out, told, draw.choice((1, 2)))
+    said = told.read_text()
     name = path.relative_to(out).as_posix()
     same = results(out) == whole
     shutil.rmtree(out)
@@ -148,14 +157,36 @@ def spoil(folder: Path, whole: Any, change: Callable[[bytes], bytes], draw: rand
     if not same:
         return f"OTHER RESULTS ({name})"
     # Where the list of checksums itself is changed, the file that it then speaks wrongly of is named.
-    return "named and made again" if name in said or (said and name == SUMS) else f"NOT NAMED ({name})"
+    named = f"{name} is damaged" in said or (" is damaged" in said and name == SUMS)
+    return "named and made again" if named else f"NOT NAMED ({name})"
 
 
 def fill(folder: Path, whole: Any, draw: random.Random) -> str:
     """Run with a limit on the size of files, then without, and say what came of it."""
-    out, told = folder / "full", folder / "told"
-    code = attempt(out, told, most_bytes=draw.randrange(200, 60_000))
-    said = told.read_text() if told.exists() else ""
+    out, told, workers = folder / "full", folder / "told", draw.choice((1, 2))
+    code = attempt(out, told, workers, most_bytes=draw.randrange(200, 60_000))
+    return then_end(out, told, whole, code)
+
+
+def close(folder: Path, whole: Any, draw: random.Random) -> str:
+    """Run where a run is half done and some folder may not be written, then where it may, and say what came of it."""
+    out, told = folder / "closed", folder / "told"
+    shutil.copytree(folder / "whole", out)
+    for path in [out / "results.json", *sorted(out.glob("students/*")), *sorted(out.glob("predictions/*/*"))]:
+        if draw.random() < 0.5:
+            path.unlink()
+    closed = draw.choice([[out], *([path] for path in out.rglob("*") if path.is_dir()), [out, *out.rglob("*/")]])
+    for path in closed:
+        path.chmod(0o555)
+    code = attempt(out, told, draw.choice((1, 2)))
+    for path in closed:
+        path.chmod(0o755)
+    return then_end(out, told, whole, code)
+
+
+def then_end(out: Path, told: Path, whole: Any, code: int | None) -> str:
+    """Run again when the fault is over, and say what came of both."""
+    said = told.read_text()
     again = attempt(out, told)
     same = results(out) == whole
     shutil.rmtree(out, ignore_errors=True)
@@ -179,18 +210,21 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    import subclass_kd.report
     import subclass_kd.results
     import subclass_kd.work  # noqa: F401 - with torch, before the first copy
 
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        (folder / "study.yaml").write_text(json.dumps(STUDY))
+        os.environ["COLUMNS"] = "1000"  # one line for each thing that is said
         started = time.perf_counter()
         if attempt(folder / "whole", folder / "told") != 0:
             raise RuntimeError((folder / "told").read_text())
         seconds = time.perf_counter() - started
         whole = results(folder / "whole")
-        found = {"killed": dict(kill(folder, whole, options.kills, seconds, draw))}
+        found = {"stopped": dict(kill(folder, whole, options.kills, seconds, draw))}
         for name, change in (
             ("bit flipped", flip),
             ("cut short", lambda content, d: content[: d.randrange(len(content))]),
@@ -201,14 +235,16 @@ def main() -> int:
             )
             found[name] = dict(Counter(each))
         found["disk full"] = dict(Counter(fill(folder, whole, draw) for _ in range(options.faults)))
+        found["read-only"] = dict(Counter(close(folder, whole, draw) for _ in range(options.faults)))
     machine = describe_machine()
     print(f"{machine}; undisturbed {seconds:.1f} s")
     for name, counts in found.items():
         print(f"{name}: {', '.join(f'{count} {what}' for what, count in counts.items())}")
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "seconds": seconds, **found}, indent=1) + "\n")
-    bad = [what for counts in found.values() for what, count in counts.items() if what != what.lower() and count]
-    return int(bool(bad) or found["killed"].get("did not end", 0) > 0)
+    # What must not be is in capitals.
+    bad = [what for counts in found.values() for what in counts if what[:3].isupper() and not what.startswith("SIG")]
+    return int(bool(bad))
 
 
 if __name__ == "__main__":

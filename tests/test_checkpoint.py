@@ -177,7 +177,7 @@ def test_a_little_torture():
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "killed: 3 kills" in done.stdout
+    assert "same results" in done.stdout
 
 
 @settings(max_examples=60, deadline=None)

@@ -48,7 +48,8 @@ def facts(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
         of :func:`target_facts`; ``embedding`` (:func:`embedding_width` of the student); ``unlearned``, the share of
         what the targets tell that the student does not give back at its end, on the images it was trained on: its mean
         divergence from them in the last epoch, over ``targets.information``. It is None where that is 0, where
-        ``distillation.within_class`` weights the divergence, and where ``distillation.alpha`` is below 0.5.
+        ``distillation.within_class`` weights the divergence, where ``distillation.alpha`` is below 0.5, and where there
+        are ``distillation.unlabelled`` images.
         All are means over the networks. Empty without ``skd``.
     """
     if "skd" not in study.arms:
@@ -69,6 +70,7 @@ def facts(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
                 shares.append(divergence / found[-1]["information"])
     # What the student is asked to match is another thing where these say so
     other = study.distillation.within_class != 1.0 or study.distillation.alpha < LEAST_ALPHA
+    other |= study.distillation.unlabelled  # the divergence is then of more images than the information
     samples = parts[0].samples
     outputs = samples.hierarchy.num_subclasses
     # Which weights it starts from is nothing to its shape, and may have to be downloaded
