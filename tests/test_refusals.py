@@ -1,6 +1,7 @@
 """Wrong input through the real command line: one line, exit code 2, nothing left behind, and no wait for torch."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -138,8 +139,7 @@ def test_wrong_input_gets_one_line_exit_2_and_leaves_nothing(python, folder, wro
 
 @pytest.mark.parametrize("command", ["skd", "python -m subclass_kd.cli"])
 def test_both_ways_to_start_the_command_refuse_alike(python, folder, command):
-    import re
-import subprocess
+    import subprocess
     import sys
 
     start = [sys.executable, "-m", "subclass_kd.cli"]
