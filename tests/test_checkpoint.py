@@ -170,7 +170,7 @@ def test_a_checkpoint_of_another_recipe_or_a_damaged_one_is_passed_over(pixels, 
 def test_a_little_torture():
     """What benchmarks.torture does a hundred times."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.torture", "--kills", "3", "--faults", "1"],
+        [sys.executable, "-m", "benchmarks.torture", "--kills", "2", "--faults", "1"],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
