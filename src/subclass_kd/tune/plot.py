@@ -26,7 +26,7 @@ def draw(outcome: dict[str, Any]) -> str:
     drawn: list[str] = [tag("style", STYLE)]
     for row, (arm, found) in enumerate(arms.items()):
         top = 30 + HEIGHT * row
-        title = f"{arm}: {found['trials']} trials, {found['pruned']} of them given up early"
+        title = f"{arm}: validation F1, %, of {found['trials']} trials; hollow: given up early; orange: the best"
         drawn.append(tag("text", title, x=12, y=top, class_="title"))
         for column, name in enumerate(tuned_by(arm)):
             drawn += _panel(found, name, WIDTH * column, top)
@@ -68,7 +68,7 @@ def _panel(found: dict[str, Any], name: str, left: float, top: float) -> list[st
 def _share(importance: dict[str, float] | None, name: str, left: float, top: float) -> list[str]:
     """Name a setting, and draw its share of what mattered."""
     share = None if importance is None else importance.get(name)
-    text = name.replace("_", " ") + ("" if share is None else f": {100 * share:.0f} % of what mattered")
+    text = name.replace("_", " ") + ("" if share is None else f": mattered {100 * share:.0f} %")
     drawn: list[str] = [tag("text", text, x=left + LEFT, y=top + 20)]
     if share is not None:
         place = {"x": left + LEFT, "y": top + 24, "height": 4}

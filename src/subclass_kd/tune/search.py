@@ -47,6 +47,7 @@ def tune(
     address: str | None = None,
     decoding: Callable[[int, int], None] | None = None,
     on_trial: OnTrial = lambda arm, trial: None,
+    grace: int = storage.GRACE,
 ) -> dict[str, Any]:
     """Search for each arm's best settings, or go on with a search.
 
@@ -60,6 +61,7 @@ def tune(
         address: of Ray's cluster.
         decoding: hears how many of how many images are decoded.
         on_trial: hears of each trial that ends, by whichever process.
+        grace: seconds without a word after which a process is believed dead, and its trial taken over.
 
     Returns:
         What tune.json holds.
@@ -89,15 +91,15 @@ def tune(
             check_samples(samples, study, findings, decoding, looks)
             findings.raise_first()
             write_json(out / CHECK, findings.as_dict() | {"fingerprint": samples.fingerprint})
-        search = Search(study, out, url or f"sqlite:///{out / DATABASE}", mark, samples.fingerprint)
+        search = Search(study, out, url or f"sqlite:///{out / DATABASE}", mark, samples.fingerprint, grace=grace)
         studies = search.studies()  # with the tables, before several processes want them
+        write_json(out / SEARCH, {"study": study.model_dump(mode="json"), "data": samples.fingerprint})
         if not finished(studies, study.tune.trials):
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
             choices = check(study, samples, read_json(out / ARITHMETIC)).as_dict()
             torch.set_num_threads(threads)
             write_json(out / ARITHMETIC, choices)
-            write_json(out / SEARCH, {"study": study.model_dump(mode="json"), "data": samples.fingerprint})
             search = replace(search, choices=choices)
     told: set[tuple[str, int]] = set()
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from subclass_kd.errors import UserError
 from subclass_kd.tune.space import make_pruner
 
-HEARTBEAT, GRACE = 10, 60  # seconds: a process says that it lives, and is believed dead
+GRACE = 60  # seconds without a word after which a process is believed dead; it speaks six times as often
 ATTEMPTS = 3  # at a database in which another process may just make the tables
 # What the extra [tune] brings for a database that is named without its driver.
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
@@ -26,8 +26,12 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def open_storage(url: str) -> optuna.storages.RDBStorage:
+def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
     """Connect to a database, and make Optuna's tables in it if they are not there.
+
+    Args:
+        url: of SQLite, PostgreSQL or MySQL; others that SQLAlchemy knows may do.
+        grace: seconds without a word after which a process that has a trial is believed dead.
 
     Raises:
         UserError: it is no URL of a database, its driver is not installed, or nothing answers there.
@@ -47,8 +51,8 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
                 return optuna.storages.RDBStorage(
                     parsed.render_as_string(hide_password=False),
                     engine_kwargs=options,
-                    heartbeat_interval=HEARTBEAT,
-                    grace_period=GRACE,
+                    heartbeat_interval=max(1, grace // 6),
+                    grace_period=grace,
                     heartbeat_stale_trial_callback=again,
                 )
         except ImportError as error:

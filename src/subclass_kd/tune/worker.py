@@ -43,6 +43,7 @@ class Search:
         mark: fingerprint of study and data: searches of another one lie in the same database apart.
         data: fingerprint of the data.
         choices: how the networks compute, as :meth:`Choices.as_dict` gives it; None where nothing is left to train.
+        grace: as of :func:`subclass_kd.tune.storage.open_storage`.
     """
 
     study: Study
@@ -51,10 +52,11 @@ class Search:
     mark: str
     data: str
     choices: dict[str, Any] | None = None
+    grace: int = storage.GRACE
 
     def studies(self) -> dict[str, optuna.Study]:
         """Open each arm's trials."""
-        opened = storage.open_storage(self.url)
+        opened = storage.open_storage(self.url, self.grace)
         epochs = self.study.student.epochs
         return {arm: storage.open_study(opened, self.mark, arm, epochs) for arm in self.study.arms}
 
