@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,6 @@ import torch
 
 from subclass_kd import store
 from subclass_kd.build import check
-from subclass_kd.checkpoint import stop_at_a_checkpoint
 from subclass_kd.config import Study
 from subclass_kd.data.check import check_samples
 from subclass_kd.data.findings import Findings
@@ -27,13 +25,13 @@ from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, write_json
 from subclass_kd.lock import LOCK, FolderLock
 from subclass_kd.models import check_model_name
-from subclass_kd.processes import end_with_parent, no_main, worker_context
+from subclass_kd.processes import no_main, worker_context
 from subclass_kd.run_folder import flattened, read_json
 from subclass_kd.study import ARITHMETIC, CHECK
 from subclass_kd.tune import storage
 from subclass_kd.tune.outcome import write_outcome
 from subclass_kd.tune.trial import judged_seeds, wait_for
-from subclass_kd.tune.worker import Search, finished, work
+from subclass_kd.tune.worker import Search, finished, process
 
 SEARCH, DATABASE = "search.json", "tune.db"
 OnTrial = Callable[[str, Any], None]  # an arm and a trial of it that has ended, as Optuna has it
@@ -173,13 +171,13 @@ def _run_here(search: Search, device: str, watch: Callable[[], None]) -> None:
     context = worker_context(search.study.device)
     pipes = [context.Pipe(duplex=False) for _ in range(_processes(search.study, device))]
     processes = [
-        context.Process(target=_process, args=(search, dict(os.environ), sender), daemon=True)  # type: ignore[attr-defined]
+        context.Process(target=process, args=(search, dict(os.environ), sender), daemon=True)  # type: ignore[attr-defined]
         for _, sender in pipes
     ]
     try:
         with no_main():
-            for process in processes:
-                process.start()
+            for each in processes:
+                each.start()
         for _, sender in pipes:
             sender.close()
         left = {number: receiver for number, (receiver, _) in enumerate(pipes)}
@@ -191,17 +189,17 @@ def _run_here(search: Search, device: str, watch: Callable[[], None]) -> None:
                     ended += _heard(receiver)
                     del left[number]
         if not ended:
-            codes = ", ".join(str(process.exitcode) for process in processes)
+            codes = ", ".join(str(each.exitcode) for each in processes)
             raise RuntimeError(f"every process of the search died (exit codes {codes}); is there enough memory?")
     finally:
-        started = [process for process in processes if process.pid is not None]
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.join(PATIENCE)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        started = [each for each in processes if each.pid is not None]
+        for each in started:
+            each.terminate()
+        for each in started:
+            each.join(PATIENCE)
+            if each.is_alive():
+                each.kill()
+                each.join()
 
 
 def _processes(study: Study, device: str) -> int:
@@ -219,20 +217,3 @@ def _heard(receiver: Connection) -> bool:
     if error is not None:
         raise error if isinstance(error, UserError) else RuntimeError(error)
     return True
-
-
-def _process(search: Search, environment: dict[str, str], sender: Connection) -> None:
-    """Work in a process of its own, and send what was wrong, or None."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle: it stops this one
-    os.environ.update(environment)
-    end_with_parent()
-    stop_at_a_checkpoint()
-    try:
-        work(search)
-        sender.send(None)
-    except UserError as error:
-        sender.send(error)
-    except Exception:
-        sender.send(traceback.format_exc())

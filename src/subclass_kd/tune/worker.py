@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,14 @@ import torch
 from optuna.trial import TrialState
 
 from subclass_kd.arithmetic import from_dict
+from subclass_kd.checkpoint import stop_at_a_checkpoint
 from subclass_kd.config import Study
 from subclass_kd.data.samples import load_samples
 from subclass_kd.device import keep_freed_memory
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job
+from subclass_kd.processes import end_with_parent
 from subclass_kd.tracking import Tracking, settings_of
 from subclass_kd.training import Diverged
 from subclass_kd.tune import storage
@@ -75,6 +80,21 @@ def work(search: Search) -> None:
     shop = Shop(search.study, samples, search.out, from_dict(search.choices))
     with Tracking(search.study.track, search.out) as tracking:
         storage.lost(lambda: _take(search, shop, tracking))
+
+
+def process(search: Search, environment: dict[str, str], sender: Connection) -> None:
+    """Work in a process of its own, and send what was wrong, or None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle: it stops this one
+    os.environ.update(environment)
+    end_with_parent()
+    stop_at_a_checkpoint()
+    try:
+        work(search)
+        sender.send(None)
+    except UserError as error:
+        sender.send(error)
+    except Exception:
+        sender.send(traceback.format_exc())
 
 
 def finished(studies: Mapping[str, optuna.Study], trials: int) -> bool:
