@@ -118,7 +118,10 @@ def search(url: str, folder: Path, trials: int) -> dict[str, Any]:
         found = trials_of(url)
         ended = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in found)
         if ended >= wanted // 3 and has_one(both[0], found):
-            break
+            os.killpg(both[0].pid, signal.SIGSTOP)  # and now it cannot end the trial while we look again
+            if has_one(both[0], trials_of(url)):
+                break
+            os.killpg(both[0].pid, signal.SIGCONT)
         if any(process.poll() is not None for process in both):
             raise RuntimeError((folder / "log").read_text())
         time.sleep(0.05)
@@ -127,6 +130,8 @@ def search(url: str, folder: Path, trials: int) -> dict[str, Any]:
     killed_at = ended
     both[0] = start(study, out, url, trials)
     codes = [process.wait() for process in both]
+    if any(codes):
+        print((folder / "log").read_text(), file=sys.stderr)
     seconds = time.perf_counter() - started
     outcome = json.loads((out / "tune.json").read_text())
     rows = [trial for arm in outcome["arms"].values() for trial in arm["all"]]
