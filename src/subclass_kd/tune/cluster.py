@@ -17,7 +17,7 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
     Args:
         search: its folder and database must be reached from every node by the same path and URL.
         device: that they compute on, as :class:`Choices` names it.
-        address: of the cluster; None starts one on this machine, or takes the one that RAY_ADDRESS names.
+        address: of the cluster; None takes the one that RAY_ADDRESS names, or else starts one on this machine.
         watch: called while they work.
 
     Raises:
@@ -26,6 +26,8 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
     import ray
 
     on_gpu = not device.startswith("cpu")
+    # Ray itself would join whichever cluster it finds running here, which may be another user's.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     passed = {name: os.environ[name] for name in ("SUBCLASS_KD_CACHE",) if name in os.environ}
     try:
         ray.init(address=address, runtime_env={"env_vars": passed}, log_to_driver=False, include_dashboard=False)
