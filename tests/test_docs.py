@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic_core import PydanticUndefined
 
-from subclass_kd.config import Augment, Study, Votes
+from subclass_kd.config import Augment, Range, Study, Votes
 from subclass_kd.models import check_model_name
 from subclass_kd.networks import SmallConvNet, SmallResNet
 from subclass_kd.study_file import make_study
@@ -28,7 +28,7 @@ def table_rows(page, first_column):
 def keys_of(section, prefix=""):
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if hasattr(value, "model_fields_set"):
+        if hasattr(value, "model_fields_set") and not isinstance(value, Range):
             yield from keys_of(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
@@ -43,6 +43,9 @@ def test_every_key_of_a_study_is_documented_with_its_default():
             continue
         if key not in documented:
             undocumented.append(key)
+        elif isinstance(field.default, Range):
+            low, high = field.default.ends
+            assert documented[key] == f"{{low: {low:g}, high: {high:g}}}", key
         elif field.default not in (None, PydanticUndefined):
             shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
             assert documented[key] == shown, key

@@ -38,11 +38,20 @@ DEFAULTS = {
         "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "stain": 0.0, "erasing": 0.0,
     },
     "curriculum": {"by": "agreement", "stages": 4, "teacher": False, "student": False},
+    "per_arm": {},
     "arms": ["scratch", "subclass-labels", "kd", "kd-collapsed", "skd", "skd-shuffled"],
     "seeds": [0, 1, 2, 3, 4],
     "workers": "auto",
     "device": "auto",
     "precision": "auto",
+    "track": [],
+    "tune": {
+        "trials": 30, "seeds": 2,
+        "temperature": {"low": 1.0, "high": 8.0, "choices": []},
+        "alpha": {"low": 0.3, "high": 1.0, "choices": []},
+        "learning_rate": {"low": 0.003, "high": 0.03, "choices": []},
+        "hard_target": ["subclass", "class"],
+    },
 }  # fmt: skip
 
 

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from subclass_kd.cli_bundle import export, predict, report, serve
-from subclass_kd.cli_shared import Cache, say, writing
+from subclass_kd.cli_shared import Cache, overrides, say, writing
+from subclass_kd.cli_tune import tune
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
 from subclass_kd.files import whole
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 
 RUNS = Path("skd-runs")
-_RUNNING = ("demo", "run")
+_RUNNING = ("demo", "run", "tune")
 _KEPT = " What a run has finished is kept: give the same command again to go on."
 # As long as two cores train in under two minutes; chosen on training images: docs/demo.md.
 DEMO = {
@@ -44,6 +45,9 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study, again and again.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; one for each core if not given.")]
+Track = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Tell tensorboard, mlflow or wandb; again and again.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results.json instead of tables.")]
 
 
@@ -53,13 +57,14 @@ def demo(
     seeds: Annotated[int, typer.Option(min=1, help="How many times each arm is trained.")] = 3,
     workers: Workers = None,
     set_: Set = None,
+    track: Track = None,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a whole study on images that come with the package: six arms, a table, a verdict."""
     from subclass_kd.study_file import make_study
 
-    _run(make_study(DEMO | {"seeds": seeds}, _overrides(set_, workers), "demo"), out or RUNS / "demo", as_json)
+    _run(make_study(DEMO | {"seeds": seeds}, overrides(set_, workers, track), "demo"), out or RUNS / "demo", as_json)
 
 
 @app.command()
@@ -68,13 +73,14 @@ def run(
     out: Out = None,
     workers: Workers = None,
     set_: Set = None,
+    track: Track = None,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a study, or what is left of it, and print its results."""
     from subclass_kd.study_file import load_study
 
-    study = load_study(study_file, _overrides(set_, workers))
+    study = load_study(study_file, overrides(set_, workers, track))
     _run(study, out or RUNS / study_file.stem, as_json)
 
 
@@ -128,12 +134,8 @@ def check(
         raise typer.Exit(2)
 
 
-for _command in (export, predict, serve, report):
+for _command in (tune, export, predict, serve, report):
     app.command()(_command)
-
-
-def _overrides(set_: list[str] | None, workers: int | None) -> list[str]:
-    return [*(set_ or []), *([f"workers={workers}"] if workers else [])]
 
 
 def _run(study: Study, out: Path, as_json: bool) -> None:

@@ -31,6 +31,12 @@ Cache = Annotated[
 ]
 
 
+def overrides(set_: list[str] | None, workers: int | None, track: list[str] | None = None) -> list[str]:
+    """Give options as changes of the study's keys."""
+    given = [f"workers={workers}"] if workers else []
+    return [*(set_ or []), *given, *([f"track=[{', '.join(track)}]"] if track else [])]
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Tell a user whose disk refuses a file so."""

@@ -11,13 +11,24 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from subclass_kd.arms import ARMS
 
 MOST_SEEDS = 1000  # a slip of the finger must not fill the memory
 
 ArmName = Literal["scratch", "subclass-labels", "soft-votes", "kd", "kd-collapsed", "skd", "skd-shuffled"]
+HardTarget = Literal["subclass", "class"]
+HARD_TARGETS: tuple[HardTarget, ...] = ("subclass", "class")
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 ColumnName = Literal["path", "class", "subclass", "split", "group", "weight", "difficulty"]
 PATTERN_GROUPS = ("class", "subclass", "split", "group")
 VOTED = ("mhist", "lidc-votes")  # kinds of data that bring annotators' votes
@@ -182,6 +193,59 @@ class Distillation(Section):
         return None if self.views == "online" else self.views
 
 
+class Own(Section):
+    """What an arm has of its own, in place of what all arms share."""
+
+    learning_rate: Positive | None = Field(None, description="in place of student.learning_rate")
+    temperature: float | None = Field(None, ge=0.05, le=100, description="in place of distillation.temperature")
+    alpha: float | None = Field(None, ge=0, le=1, description="in place of distillation.alpha")
+    hard_target: Literal["subclass", "class"] | None = None
+
+
+class Range(Section):
+    """From where to where a search may draw a number, or which numbers."""
+
+    low: float | None = Field(None, allow_inf_nan=False)
+    high: float | None = Field(None, allow_inf_nan=False)
+    choices: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Range:
+        given = [number for number in (self.low, self.high) if number is not None]
+        if self.choices and given:
+            raise ValueError("choices, or low and high")
+        if not self.choices and (len(given) < 2 or given[0] >= given[1]):
+            raise ValueError("choices, or low and a larger high")
+        return self
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest number."""
+        numbers = self.choices or [number for number in (self.low, self.high) if number is not None]
+        return min(numbers), max(numbers)
+
+
+class Tune(Section):
+    """What ``skd tune`` searches, for each arm what concerns it, and how long."""
+
+    trials: int = Field(30, ge=1, le=100_000, description="of each arm")
+    seeds: int = Field(2, ge=1, le=MOST_SEEDS, description="the first so many of the study's judge a trial")
+    temperature: Range = Range(low=1, high=8)
+    alpha: Range = Range(low=0.3, high=1)
+    learning_rate: Range = Range(low=0.003, high=0.03)
+    hard_target: list[HardTarget] = Field(default_factory=lambda: list(HARD_TARGETS), min_length=1, max_length=2)
+
+    @field_validator("temperature", "alpha", "learning_rate")
+    @classmethod
+    def _may_stand_in_a_study(cls, value: Range, info: ValidationInfo) -> Range:
+        for number in value.ends:
+            try:
+                Own.model_validate({str(info.field_name): number})
+            except ValidationError as error:
+                raise ValueError(f"numbers {error.errors()[0]['msg'].removeprefix('Input should be ')}") from None
+        return value
+
+
 class Augment(Section):
     """How a view of an image may differ from the image."""
 
@@ -215,6 +279,7 @@ class Study(Section):
     distillation: Distillation = Distillation()
     augment: Augment = Augment()
     curriculum: Curriculum = Curriculum()
+    per_arm: dict[ArmName, Own] = Field(default_factory=dict, description="what an arm has in place of the above")
     arms: list[ArmName] = Field("all", validate_default=True, min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         default_factory=lambda: list(range(5)), min_length=1, max_length=MOST_SEEDS
@@ -222,6 +287,35 @@ class Study(Section):
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    track: list[TrackerName] = Field(default_factory=list, description="who is told of each training, epoch by epoch")
+    tune: Tune = Tune()
+
+    def of_arm(self, name: str) -> Study:
+        """Give the study with what an arm has of its own in its place.
+
+        >>> Study(per_arm={"skd": Own(temperature=4.0)}).of_arm("skd").distillation.temperature
+        4.0
+        """
+        given = next((own.model_dump(exclude_none=True) for arm, own in self.per_arm.items() if arm == name), None)
+        if given is None:
+            return self
+        student = {key: value for key, value in given.items() if key in Student.model_fields}
+        distillation = {key: value for key, value in given.items() if key in Distillation.model_fields}
+        return self.model_copy(
+            update={
+                "student": self.student.model_copy(update=student),
+                "distillation": self.distillation.model_copy(update=distillation),
+            }
+        )
+
+    @field_validator("per_arm")
+    @classmethod
+    def _concerns_the_arm(cls, value: dict[ArmName, Own]) -> dict[ArmName, Own]:
+        for name, own in value.items():
+            idle = sorted(own.model_dump(exclude_none=True).keys() - set(tuned_by(name)))
+            if idle:
+                raise ValueError(f"of {name} {', '.join(tuned_by(name))} alone, not {', '.join(idle)}")
+        return value
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -259,7 +353,7 @@ class Study(Section):
             raise ValueError("student: false beside distillation.unlabelled, whose images have no stage")
         return value
 
-    @field_validator("arms", "seeds")
+    @field_validator("arms", "seeds", "track")
     @classmethod
     def _no_repeats(cls, value: list[Any]) -> list[Any]:
         repeated = sorted({item for item in value if value.count(item) > 1})
@@ -271,3 +365,15 @@ class Study(Section):
     @classmethod
     def _in_table_order(cls, value: list[str]) -> list[str]:
         return [name for name in ARMS if name in value]
+
+
+def tuned_by(arm: str) -> tuple[str, ...]:
+    """Name the settings of :class:`Own` that concern an arm.
+
+    >>> tuned_by("scratch"), tuned_by("kd")
+    (('learning_rate',), ('learning_rate', 'temperature', 'alpha'))
+    """
+    if ARMS[arm].teacher is None:
+        return ("learning_rate",)
+    mixed = ("learning_rate", "temperature", "alpha")
+    return (*mixed, "hard_target") if ARMS[arm].outputs == "subclass" else mixed

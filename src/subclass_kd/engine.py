@@ -92,7 +92,7 @@ def _run_here(
     try:
         choices = check(study, samples, before)
         prepare(1, choices.as_dict())
-        for group in grouped(jobs, choices.student.chosen.members, study.distillation.unlabelled):
+        for group in grouped(jobs, _members(study, choices.student.chosen.members), study.distillation.unlabelled):
             for job in group:
                 on_event(job, "started", None)
             make(study, samples, out, group, choices, lambda job, epoch: on_event(job, "epoch", epoch))
@@ -150,7 +150,8 @@ def _run_side_by_side(
                 raise content if isinstance(content, UserError) else RuntimeError(content)
             if not group:  # the check
                 choices = content
-                waiting = grouped(jobs, content["student"]["chosen"]["members"], study.distillation.unlabelled)
+                members = _members(study, content["student"]["chosen"]["members"])
+                waiting = grouped(jobs, members, study.distillation.unlabelled)
                 alone = study.workers == "auto" and not content["device"].startswith("cpu")
                 idle = {number} if alone else {number, *idle}
                 prepare(len(idle), content)
@@ -169,6 +170,11 @@ def _run_side_by_side(
             if process.is_alive():
                 process.kill()
                 process.join()
+
+
+def _members(study: Study, chosen: int) -> int:
+    """Say how many students may train as one: those that have a learning rate of their own may not."""
+    return 1 if study.per_arm else chosen
 
 
 def _may_begin(group: tuple[Job, ...], missing: set[str]) -> bool:

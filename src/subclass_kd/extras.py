@@ -23,6 +23,11 @@ MODULES = {
     "predict": ("onnxruntime",),
     "serve": ("onnxruntime", "fastapi", "uvicorn", "python_multipart", "prometheus_client"),
     "tables": ("pyarrow",),
+    "tune": ("optuna", "sqlalchemy"),
+    "ray": ("ray",),
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy"),
+    "wandb": ("wandb",),
 }
 
 

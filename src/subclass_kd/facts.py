@@ -54,6 +54,7 @@ def facts(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
     """
     if "skd" not in study.arms:
         return {}
+    study = study.of_arm("skd")
     temperature = study.distillation.temperature
     found, shares = [], []
     for part in parts:

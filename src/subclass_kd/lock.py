@@ -27,10 +27,11 @@ class FolderLock:
 
     Args:
         folder: which may not be there yet.
+        name: of the file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK
+    def __init__(self, folder: Path, name: str = LOCK) -> None:
+        self._path = folder / name
         self._file: IO[str] | None = None
 
     def __enter__(self) -> FolderLock:

@@ -28,6 +28,7 @@ class Job:
         recipe: fingerprint of everything that decides the file's content.
         epochs: how many it trains; 0 for a job that does not train.
         member: which network of a teacher that has several, from 0; None for every other job.
+        under: a folder of the run folder that the file lies under, with a slash, or nothing.
     """
 
     kind: Kind
@@ -37,12 +38,14 @@ class Job:
     recipe: str
     epochs: int = 0
     member: int | None = None
+    under: str = ""
 
     @property
     def path(self) -> str:
         """The file's path in the run folder."""
         member = "" if self.member is None else f"-member{self.member}"
-        return RESULTS if self.kind == "results" else f"{self.kind}/{self.name}-seed{self.seed}{member}.safetensors"
+        name = f"{self.under}{self.kind}/{self.name}-seed{self.seed}{member}.safetensors"
+        return RESULTS if self.kind == "results" else name
 
     @property
     def label(self) -> str:
@@ -119,7 +122,10 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
     common.append(study.curriculum.model_dump())
     teaching = [common, study.teacher.model_dump(), model_version(study.teacher), study.distillation.views]
     taught = [teaching, study.distillation.unlabelled] if study.distillation.unlabelled else teaching
-    learning = [teaching, study.student.model_dump(), model_version(study.student), study.distillation.model_dump()]
+
+    def learning(name: str = "") -> list[Any]:
+        own = study.of_arm(name)
+        return [teaching, own.student.model_dump(), model_version(own.student), own.distillation.model_dump()]
 
     def job(
         kind: Kind,
@@ -145,10 +151,12 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
         for name in study.arms:
             teacher = ARMS[name].teacher
             needs = (targets[teacher].path,) if teacher else ()
-            jobs.append(job("students", name, seed, needs, learning, study.student.epochs))
+            jobs.append(job("students", name, seed, needs, learning(name), study.student.epochs))
     trained = [made for made in jobs if made.epochs]
     everything = tuple(made.path for made in trained)
     answering = [made for made in trained if not made.member]  # the members of a teacher answer together
-    jobs += [job("predictions", f"{made.kind}/{made.name}", made.seed, everything, learning) for made in answering]
+    jobs += [
+        job("predictions", f"{made.kind}/{made.name}", made.seed, everything, learning(made.name)) for made in answering
+    ]
     predictions = tuple(made.path for made in jobs if made.kind == "predictions")
-    return [*jobs, job("results", "results", study.seeds[0], predictions, learning)]
+    return [*jobs, job("results", "results", study.seeds[0], predictions, learning())]

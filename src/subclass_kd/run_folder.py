@@ -123,14 +123,17 @@ def check_folder(study: Study, out: Path) -> None:
     if isinstance(before.get("seeds"), list) and set(before["seeds"]) <= set(now["seeds"]):
         before["seeds"] = now["seeds"]  # more of the same
     for content in (before, now):  # what decides how fast results come, not which
-        content.pop("workers", None)
+        for idle in ("workers", "track", "tune"):
+            content.pop(idle, None)
+        if not content.get("per_arm"):  # which older versions did not write
+            content.pop("per_arm", None)
         if isinstance(content.get("data"), dict):
             content["data"].pop("store_limit", None)
     # As text: the order of classes and subclasses is part of the study.
     if json.dumps(before) != json.dumps(now):
         if spoiled:
             raise again
-        then, present = _flat(before), _flat(now)
+        then, present = flattened(before), flattened(now)
         changed = sorted(key for key in then | present if then.get(key, ...) != present.get(key, ...))
         shown = "; ".join(f"{key}: {then.get(key, 'none')} before, {present.get(key, 'none')} now" for key in changed)
         remedy = "Give another --out, or restore these keys."
@@ -156,16 +159,16 @@ def check_same_data(samples: Samples, out: Path) -> None:
         raise UserError(str(out), found, "the same images, labels and splits", "Give another --out.")
 
 
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested keys to dotted ones.
 
-    >>> _flat({"a": {"b": 1}, "c": [2]})
+    >>> flattened({"a": {"b": 1}, "c": [2]})
     {'a.b': 1, 'c': [2]}
     """
     flat: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -31,6 +31,7 @@ from subclass_kd.run_folder import (
     write_sums,
 )
 from subclass_kd.spreadsheet import csv_line
+from subclass_kd.tracking import Tracking, settings_of, tell_results
 
 CHECK = "check.json"
 ARITHMETIC = "arithmetic.json"
@@ -74,6 +75,28 @@ class Silent:
         """Say nothing."""
 
 
+class Telling:
+    """Progress that tells the study's trackers of each training, beside who watches."""
+
+    def __init__(self, watching: Progress, tracking: Tracking, study: Study) -> None:
+        self._tracking, self._study, self._folder = tracking, study, ""
+        self.decoding, self.damaged, self.begin = watching.decoding, watching.damaged, watching.begin
+        self._watching = watching
+
+    def fold(self, number: int, folds: int) -> None:
+        """Note which fold comes now."""
+        self._folder = f"fold-{number}/"
+        self._watching.fold(number, folds)
+
+    def event(self, job: Job, event: str, content: Any) -> None:
+        """Tell an epoch, and the end of a job."""
+        if event == "epoch":
+            self._tracking.epoch(job, settings_of(self._study, job), content, self._folder)
+        elif event == "finished":
+            self._tracking.finish_job(job, self._folder)
+        self._watching.event(job, event, content)
+
+
 def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict[str, Any]:
     """Run a study into a folder, or what is left of it, and give its results.
 
@@ -95,7 +118,16 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
         UserError: data, models or the folder do not fit the study.
         RuntimeError: a job failed.
     """
-    watching = progress or Silent()
+    with Tracking(study.track, out) as tracking:
+        results = _run(
+            study, out, Telling(progress or Silent(), tracking, study) if study.track else progress or Silent()
+        )
+        if study.track:
+            tell_results(tracking, results)
+    return results
+
+
+def _run(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
     with FolderLock(out) as lock:

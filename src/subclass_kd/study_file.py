@@ -208,6 +208,8 @@ def _valid_keys(sections: Sequence[str]) -> list[str]:
     """List the keys that a section of the study may have."""
     model: type[BaseModel] = Study
     for section in sections:
+        if section not in model.model_fields:  # the name of an arm
+            continue
         annotation = model.model_fields[section].annotation
         inner = [kind for kind in (annotation, *typing.get_args(annotation)) if isinstance(kind, type)]
         model = next(kind for kind in inner if issubclass(kind, BaseModel))

@@ -251,11 +251,15 @@ def _by_model(logits: Tensor) -> tuple[Tensor, ...]:
     return logits.unbind() if logits.ndim == 3 else (logits,)
 
 
+class Diverged(UserError):  # noqa: N818 - as UserError says it
+    """The loss is no longer finite: the learning rate is too large."""
+
+
 def _check_finite(loss: float, network: Network, epoch: int) -> None:
     if not math.isfinite(loss):
         where = f'key "{type(network).__name__.lower()}.learning_rate"'
         found = f"{network.learning_rate}, with which the loss is no longer finite in epoch {epoch}"
-        raise UserError(where, found, "a rate at which training converges", "Lower it.")
+        raise Diverged(where, found, "a rate at which training converges", "Lower it.")
 
 
 def _order(lesson: Lesson, pixels: Pixels, seed: int, number: int, epochs: int) -> Tensor:

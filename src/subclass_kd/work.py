@@ -88,7 +88,7 @@ def _train_teacher(bench: Bench, job: Job, on_epoch: Callable[[Job, Epoch], None
 
 def _lesson(bench: Bench, job: Job) -> Lesson:
     """Say what an arm's student is taught."""
-    arm, distillation = ARMS[job.name], bench.study.distillation
+    arm, distillation = ARMS[job.name], bench.study.of_arm(job.name).distillation
     hierarchy, labels = bench.hierarchy(arm.outputs), bench.labels(arm.outputs, arm.shuffled)
     lesson = Lesson(hierarchy, labels, weights=bench.weights, stage=bench.stage("student"))
     if arm.votes:
@@ -113,7 +113,7 @@ def _train(
     on_epoch: Callable[[Job, Epoch], None],
 ) -> None:
     """Train a teacher's network, or one arm, or several with as many outputs as one."""
-    network: Network = bench.study.teacher if role == "teacher" else bench.study.student
+    network: Network = bench.study.teacher if role == "teacher" else bench.study.of_arm(jobs[0].name).student
     of_classes = lessons[0].hierarchy.num_subclasses == bench.samples.hierarchy.num_classes
     member = jobs[0].member or 0
     models = [bench.model(network, role, "class" if of_classes else "subclass", member) for _ in jobs]

@@ -116,7 +116,7 @@ def check_rows(rows: Rows, findings: Findings) -> None:
     _warn_of_small("class", hierarchy.classes, class_counts, class_counts > 0, where, findings)
     _warn_of_small("subclass", hierarchy.subclasses, counts, ~alone, where, findings)
     tested = np.bincount(labels[rows.test], minlength=hierarchy.num_subclasses)
-    for number in np.flatnonzero(tested < FEWEST_TEST):
+    for number in np.flatnonzero(tested < FEWEST_TEST) if len(rows.test) else ():  # there is none in a search
         found = f'{tested[number]} test image(s) of subclass "{hierarchy.subclasses[number]}"'
         remedy = "Its accuracy will say little; add test images or merge it with another."
         findings.warning("few test images", where, found, f"at least {FEWEST_TEST}", remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -84,6 +84,23 @@ class Rows:
             "votes": self._describe_votes(),
             "unlabelled": 0 if self.unlabelled is None else len(self.unlabelled),
         }
+
+    def without_test(self) -> Rows:
+        """Give the rows but those of the test split, which then has none: whoever has these cannot look at it."""
+        kept = np.setdiff1d(np.arange(len(self.table)), self.test)
+        place = np.full(len(self.table), -1)
+        place[kept] = np.arange(len(kept))
+        return replace(
+            self,
+            table=self.table.take(kept),
+            subclass_labels=self.subclass_labels[kept],
+            train=place[self.train],
+            validation=place[self.validation],
+            test=self.test[:0],
+            groups=None if self.groups is None else self.groups[kept],
+            stage=None if self.stage is None else self.stage[kept],
+            unlabelled=None if self.unlabelled is None else place[self.unlabelled],
+        )
 
     def _describe_votes(self) -> dict[str, Any] | None:
         votes, hierarchy = self.table.votes, self.hierarchy

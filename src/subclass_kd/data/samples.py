@@ -50,6 +50,7 @@ def load_samples(
     findings: Findings | None = None,
     verify: bool = True,
     looks: list[Look] | None = None,
+    test: bool = True,
 ) -> Samples:
     """Read a study's data, name its subclasses, split it, and decode its pixels.
 
@@ -61,6 +62,7 @@ def load_samples(
         findings: takes warnings; errors are raised.
         verify: hold stored pixels against their digests; not where another process of the run has just done so.
         looks: filled with what :mod:`subclass_kd.data.check` needs to know of each image, if files are decoded now.
+        test: whether the test split's images are read; without them it has none.
 
     Raises:
         UserError: data are missing or damaged, do not fit the hierarchy, or are too few; the first of all findings.
@@ -71,6 +73,7 @@ def load_samples(
     """
     findings = Findings() if findings is None else findings
     rows = load_rows(study, findings)
+    rows = rows if test else rows.without_test()
     images, index = load_pixels(rows.table, study.data, on_progress, findings, verify, looks)
     check_augment(study.augment, images.shape[1:])
     votes, weights = rows.table.votes, rows.table.weights

@@ -1,0 +1,57 @@
+"""Ray as what starts a search's processes on the nodes of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from subclass_kd.errors import UserError
+from subclass_kd.tune.worker import Search, work
+
+
+def run_on_cluster(search: Search, device: str, address: str | None, watch: Callable[[], None]) -> None:
+    """Let processes of a Ray cluster take trials; Ray starts one anew whose node has died.
+
+    Args:
+        search: its folder and database must be reached from every node by the same path and URL.
+        device: that they compute on, as :class:`Choices` names it.
+        address: of the cluster; None takes the one that RAY_ADDRESS names, or else starts one on this machine.
+        watch: called while they work.
+
+    Raises:
+        UserError: there is no such cluster, or what a process found is the user's to mend.
+    """
+    import ray
+
+    on_gpu = not device.startswith("cpu")
+    # Ray itself would join whichever cluster it finds running here, which may be another user's.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    passed = {name: os.environ[name] for name in ("SUBCLASS_KD_CACHE",) if name in os.environ}
+    try:
+        ray.init(address=address, runtime_env={"env_vars": passed}, log_to_driver=False, include_dashboard=False)
+    except (ConnectionError, ValueError) as error:
+        found = f"no cluster that answers ({str(error).splitlines()[0]})"
+        raise UserError(f"--address {address}", found, "a Ray cluster", "Start one: ray start --head.") from None
+    try:
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        there = int(resources.get("GPU" if on_gpu else "CPU", 0))
+        count = there if search.study.workers == "auto" else search.study.workers
+        task = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=3)(_work)
+        left = [task.remote(search, str(Path.cwd())) for _ in range(max(1, count))]
+        while left:
+            done, left = ray.wait(left, timeout=1)
+            watch()
+            for each in done:
+                try:
+                    ray.get(each)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause if isinstance(error.cause, UserError) else RuntimeError(str(error)) from None
+    finally:
+        ray.shutdown()
+
+
+def _work(search: Search, folder: str) -> None:
+    with contextlib.chdir(folder):  # relative paths of the study start there
+        work(search)

@@ -1,0 +1,132 @@
+"""Trackers hear each epoch's numbers, the settings and the results; they change nothing and stop nothing."""
+
+import importlib
+import json
+
+import pytest
+
+from subclass_kd import store, tracking
+from subclass_kd.errors import UserError
+from subclass_kd.study import Silent, run_study
+from subclass_kd.study_file import make_study
+
+NAMES = ["tensorboard", "mlflow", "wandb"]
+# What the libraries themselves warn of; an error of theirs would stop the tracker, which the tests would see.
+pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "ResourceWarning")]
+
+
+def small_study(folder, **changes):
+    return make_study(
+        {
+            "data": {"kind": "fashion-mnist", "root": str(folder)},
+            "teacher": {"options": {"width": 4}, "epochs": 2},
+            "student": {"options": {"width": 4}, "epochs": 3},
+            "distillation": {"views": 2},
+            "arms": ["scratch", "skd"],
+            "seeds": 1,
+            "workers": 1,
+            "device": "cpu",
+            **changes,
+        }
+    )
+
+
+class Hearing(Silent):
+    """Progress that keeps every epoch."""
+
+    def __init__(self):
+        self.epochs = {}
+
+    def event(self, job, event, content):
+        if event == "epoch":
+            self.epochs.setdefault(job.path.removesuffix(".safetensors"), []).append(content)
+
+
+@pytest.fixture(scope="module")
+def tracked(small_idx_folder, tmp_path_factory):
+    """A run that told all three, what was heard of it, and its results."""
+    out, heard = tmp_path_factory.mktemp("runs") / "tracked", Hearing()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "WANDB_MODE", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        results = run_study(small_study(small_idx_folder, track=NAMES), out, heard)
+    return out, heard.epochs, results
+
+
+RUNS = ["teachers/subclass-seed0", "students/scratch-seed0", "students/skd-seed0"]
+
+
+def test_tensorboards_event_files_hold_every_epoch(tracked):
+    accumulator = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    out, heard, results = tracked
+    assert list(heard) == RUNS
+    for run in RUNS:
+        read = accumulator.EventAccumulator(str(out / "tensorboard" / run))
+        read.Reload()
+        for name in ("loss", "validation_f1", "validation_log_loss"):
+            told = [(each.step, each.value) for each in read.Scalars(name)]
+            assert told == [(each.epoch, pytest.approx(getattr(each, name), rel=1e-6)) for each in heard[run]]
+        content = read.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        assert b"learning_rate" in content
+    read = accumulator.EventAccumulator(str(out / "tensorboard/results"))
+    read.Reload()
+    [last] = read.Scalars("skd/f1")
+    assert last.value == pytest.approx(results["arms"]["skd"]["f1"]["mean"], rel=1e-6)
+
+
+def test_mlflows_database_holds_every_epoch_the_settings_and_the_results(tracked):
+    client = importlib.import_module("mlflow").MlflowClient(tracking_uri=f"sqlite:///{tracked[0] / 'mlflow.db'}")
+    out, heard, results = tracked
+    experiment = client.get_experiment_by_name("subclass-kd")
+    runs = {run.data.tags["run"]: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {*RUNS, "results"}
+    for name in RUNS:
+        history = client.get_metric_history(runs[name].info.run_id, "validation_f1")
+        assert [(each.step, each.value) for each in history] == [(e.epoch, e.validation_f1) for e in heard[name]]
+        assert runs[name].info.status == "FINISHED"
+    assert runs["students/skd-seed0"].data.params["distillation.alpha"] == "0.9"
+    assert "distillation.alpha" not in runs["students/scratch-seed0"].data.params
+    assert runs["results"].data.metrics["skd/f1"] == results["arms"]["skd"]["f1"]["mean"]
+    assert runs["results"].data.params["student.epochs"] == "3"
+    assert out.name in runs["results"].info.run_name
+
+
+def test_wandb_leaves_a_folder_for_each_run_and_sends_nothing(tracked):
+    folders = list((tracked[0] / "wandb").glob("offline-run-*"))
+    assert len(folders) == 4
+    assert all(len(list(folder.glob("*.wandb"))) == 1 for folder in folders)
+
+
+def test_trackers_change_no_result_and_no_recipe(tracked, small_idx_folder, tmp_path):
+    out, _, results = tracked
+    plain = run_study(small_study(small_idx_folder), tmp_path / "plain")
+    assert not {"tensorboard", "wandb", "mlflow.db"} & {path.name for path in (tmp_path / "plain").iterdir()}
+    assert {"track", "tune"}.isdisjoint(results["study"])
+    assert plain["arms"]["skd"]["f1"] == results["arms"]["skd"]["f1"]
+    for run in RUNS:
+        path = f"{run}.safetensors"
+        recipe = json.loads(json.dumps(store._header(tmp_path / "plain" / path)))["recipe"]
+        assert store.is_valid(out / path, recipe)
+    assert run_study(small_study(small_idx_folder), out) == results  # the same folder, without trackers
+
+
+def test_a_tracker_that_fails_is_told_no_more_and_the_run_goes_on(small_idx_folder, tmp_path, monkeypatch, capsys):
+    class Failing:
+        def __init__(self, *_):
+            pass
+
+        def log(self, values, step):
+            raise ConnectionError("no route")
+
+    monkeypatch.setitem(tracking.START, "tensorboard", Failing)
+    study = small_study(small_idx_folder, track=["tensorboard"], arms=["scratch"])
+    assert run_study(study, tmp_path / "run")["arms"]["scratch"]["f1"]["mean"] >= 0
+    said = capsys.readouterr().err
+    assert said == "skd: tensorboard is told no more (ConnectionError: no route); the run goes on\n"
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_done(small_idx_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("subclass_kd.extras._is_there", lambda module: module != "wandb")
+    with pytest.raises(UserError, match=r"--track wandb: found no wandb in this Python.*subclass-kd\[wandb\]"):
+        run_study(small_study(small_idx_folder, track=["wandb"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,190 @@
+"""What a search draws, counts and writes, without training anything."""
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from subclass_kd.config import Own, tuned_by
+from subclass_kd.data.samples import load_samples
+from subclass_kd.errors import UserError
+from subclass_kd.plan import plan
+from subclass_kd.study_file import load_study, make_study
+from subclass_kd.tune import outcome, storage
+from subclass_kd.tune.space import make_sampler, suggest
+from subclass_kd.tune.trial import jobs_of
+
+SPACE = make_study({"arms": ["scratch", "kd", "skd"], "seeds": 3, "tune": {"trials": 8}})
+
+
+# These tests take trials by hand, and none of them lives long enough to be believed dead.
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+
+
+def drawn(arm, numbers, study=SPACE, mark="a"):
+    found = []
+    search = optuna.create_study()
+    for number in numbers:
+        search.sampler = make_sampler(mark, arm, number, study.tune.trials)
+        found.append(suggest(search.ask(), arm, study.tune))
+    return found
+
+
+def opened(path, arm="skd"):
+    return storage.open_study(storage.open_storage(f"sqlite:///{path}"), "mark", arm, epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("arm", "names"),
+    [
+        ("scratch", ["learning_rate"]),
+        ("subclass-labels", ["learning_rate"]),
+        ("kd-collapsed", ["learning_rate", "temperature", "alpha"]),
+        ("skd-shuffled", ["learning_rate", "temperature", "alpha", "hard_target"]),
+    ],
+)
+def test_each_arm_draws_what_concerns_it_within_the_space(arm, names):
+    for own in drawn(arm, range(5)):
+        given = own.model_dump(exclude_none=True)
+        assert list(given) == names == list(tuned_by(arm))
+        assert 0.003 <= given["learning_rate"] <= 0.03
+        assert 1 <= given.get("temperature", 1) <= 8
+        assert 0.3 <= given.get("alpha", 1) <= 1
+
+
+def test_a_trials_draw_is_its_own_and_repeatable():
+    first = drawn("skd", range(4))
+    assert first == drawn("skd", range(4))
+    assert len({str(own) for own in first}) == 4
+    assert first != drawn("skd", range(4), mark="b")
+
+
+def test_choices_are_drawn_as_they_stand():
+    study = make_study({}, ["tune.temperature={choices: [1, 4]}", "tune.alpha={choices: [0.9]}", "tune.trials=8"])
+    found = drawn("kd", range(12), study)
+    assert {own.temperature for own in found} == {1, 4}
+    assert {own.alpha for own in found} == {0.9}
+
+
+def test_trials_share_teachers_and_targets_and_equal_draws_share_students():
+    cold, hot = Own(learning_rate=0.01, temperature=1.0), Own(learning_rate=0.01, temperature=4.0)
+    jobs = {name: jobs_of(SPACE, "skd", own, "data") for name, own in {"cold": cold, "hot": hot}.items()}
+    shared = [[job for job in each if job.kind != "students"] for each in jobs.values()]
+    assert shared[0] == shared[1]
+    assert {job.kind for job in shared[0]} == {"teachers", "targets"}
+    students = [[job.path for job in each if job.kind == "students"] for each in jobs.values()]
+    assert len(students[0]) == 2  # two seeds judge
+    assert not set(students[0]) & set(students[1])
+    assert jobs["cold"] == jobs_of(SPACE, "skd", Own(temperature=1.0, learning_rate=0.01), "data")
+
+
+def test_the_space_and_trackers_change_no_recipe_and_an_arms_own_settings_only_its_own():
+    def recipes(*overrides):
+        return {job.path: job.recipe for job in plan(make_study({"seeds": 1}, overrides), "data")}
+
+    plain = recipes()
+    assert recipes("tune.trials=3", "tune.alpha={choices: [0.5]}", "track=[tensorboard]") == plain
+    own = recipes("per_arm={skd: {temperature: 4}}")
+    changed = {path for path in plain if plain[path] != own[path]}
+    assert changed == {"students/skd-seed0.safetensors", "predictions/students/skd-seed0.safetensors"}
+    of_all = recipes("distillation.temperature=4")
+    assert own["students/skd-seed0.safetensors"] == of_all["students/skd-seed0.safetensors"]
+
+
+def test_of_two_processes_that_take_the_last_trial_one_gives_way(tmp_path):
+    study = opened(tmp_path / "tune.db")
+    numbers = [study.ask().number for _ in range(4)]
+    assert [storage.is_surplus(study, number, trials=3) for number in numbers] == [False, False, False, True]
+    study.tell(0, state=TrialState.FAIL)
+    assert storage.is_surplus(study, 3, trials=3) is False
+
+
+def test_a_trial_that_ended_in_the_middle_is_queued_with_what_it_drew(tmp_path):
+    study = opened(tmp_path / "tune.db")
+    trial = study.ask()
+    alpha = trial.suggest_float("alpha", 0, 1)
+    study.tell(trial, state=TrialState.FAIL)
+    storage.again(study, study.get_trials()[0])
+    assert storage.count(study, TrialState.WAITING) == 1
+    taken = study.ask()
+    assert taken.suggest_float("alpha", 0, 1) == alpha
+    assert study.get_trials()[1].system_attrs["retry_history"] == [0]
+
+
+def test_what_was_found_is_a_study_of_each_arms_best_trial(tmp_path):
+    studies = {arm: opened(tmp_path / "tune.db", arm) for arm in SPACE.arms}
+    best = {}
+    for arm, study in studies.items():
+        settings = []
+        for number in range(6):
+            trial = study.ask()
+            study.sampler = make_sampler("a", arm, number, trials=6)
+            settings.append(own := suggest(trial, arm, SPACE.tune))
+            trial.set_user_attr("settings", own.model_dump(exclude_none=True))
+            trial.report(0.5, 1)
+            if number == 5:
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, 0.9 - 0.1 * abs(number - 3))
+        best[arm] = settings[3]
+    found = outcome.write_outcome(SPACE, studies, {}, tmp_path)
+    again = load_study(tmp_path / "best.yaml")
+    assert again.per_arm == best
+    assert again == make_study({"arms": ["scratch", "kd", "skd"], "seeds": 3}).model_copy(update={"per_arm": best})
+    assert [(row["trials"], row["pruned"]) for row in found["arms"].values()] == [(6, 1)] * 3
+    assert found["arms"]["skd"]["best"]["validation_f1"] == 0.9
+    assert sum(found["arms"]["kd"]["importance"].values()) == pytest.approx(1)
+    assert (tmp_path / "tune.svg").read_text().count("<circle") == 6 * (1 + 3 + 4)
+
+
+def test_an_arm_without_a_trial_that_ended_is_refused(tmp_path):
+    study = opened(tmp_path / "tune.db", "scratch")
+    study.tell(study.ask(), state=TrialState.PRUNED)
+    with pytest.raises(UserError, match="1 trials, all given up"):
+        outcome.write_outcome(SPACE, {"scratch": study}, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("tune.db", '"tune.db"'),
+        ("oracle://host/name", "no driver for it"),
+        ("postgresql://me:secret@127.0.0.1:9/name", "no database that answers"),
+    ],
+)
+def test_a_database_that_is_none_is_refused_without_its_password(url, found, monkeypatch):
+    monkeypatch.setattr(storage.time, "sleep", lambda seconds: None)
+    with pytest.raises(UserError) as caught:
+        storage.open_storage(url)
+    assert caught.value.found.startswith(found)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "expected"),
+    [
+        ("tune.alpha={low: 0.9, high: 0.1}", "tune.alpha", "choices, or low and a larger high"),
+        ("tune.alpha={choices: [1], high: 2}", "tune.alpha", "choices, or low and high"),
+        ("tune.alpha={low: 0, high: 2}", "tune.alpha", "numbers less than or equal to 1"),
+        ("tune.learning_rate={choices: [0]}", "tune.learning_rate", "numbers greater than 0"),
+        ("per_arm={scratch: {alpha: 0.1}}", "per_arm", "of scratch learning_rate alone, not alpha"),
+        ("per_arm={skd: {alfa: 0.1}}", "per_arm.skd.alfa", "one of learning_rate, temperature, alpha, hard_target"),
+        ("track=[wandb, wandb]", "track", "each at most once, but wandb is repeated"),
+    ],
+)
+def test_a_wrong_space_is_refused(override, key, expected):
+    with pytest.raises(UserError) as caught:
+        make_study({}, [override])
+    assert caught.value.where.endswith(f'key "{key}"')
+    assert caught.value.expected == expected
+
+
+def test_samples_without_the_test_split_are_the_others_as_they_were():
+    study = make_study({"data": {"train_images": 200}})
+    whole, blind = load_samples(study), load_samples(study, test=False)
+    assert len(blind.test) == 0
+    assert len(blind.table) == len(whole.table) - len(whole.test)
+    for split in ("train", "validation"):
+        before, after = (getattr(samples, split) for samples in (whole, blind))
+        assert np.array_equal(whole.images[before], blind.images[after])
+        assert np.array_equal(whole.subclass_labels[before], blind.subclass_labels[after])
