@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +38,14 @@ DEMO = {
     "distillation": {"views": 4},
     "seeds": 3,
 }
+
+
+class EngineName(StrEnum):
+    """Where the jobs of a study are done."""
+
+    local = "local"
+    ray = "ray"
+
 
 Out = Annotated[
     Path | None, typer.Option("-o", "--out", help="Run folder; a run that is there goes on.", show_default=False)
@@ -70,12 +80,20 @@ def run(
     set_: Set = None,
     cache: Cache = None,
     as_json: AsJson = False,
+    engine: Annotated[EngineName, typer.Option(help="This machine, or a Ray cluster: docs/cluster.md.")] = (
+        EngineName.local
+    ),
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The Ray cluster, as ray start prints it.")
+    ] = None,
 ) -> None:
     """Run a study, or what is left of it, and print its results."""
     from subclass_kd.study_file import load_study
 
     study = load_study(study_file, _overrides(set_, workers))
-    _run(study, out or RUNS / study_file.stem, as_json)
+    if address is not None and engine is not EngineName.ray:
+        raise UserError("--address", address, "--engine ray beside it", "Add it, or leave the address out.")
+    _run(study, out or RUNS / study_file.stem, as_json, engine, address)
 
 
 @app.command()
@@ -136,14 +154,23 @@ def _overrides(set_: list[str] | None, workers: int | None) -> list[str]:
     return [*(set_ or []), *([f"workers={workers}"] if workers else [])]
 
 
-def _run(study: Study, out: Path, as_json: bool) -> None:
+def _run(
+    study: Study, out: Path, as_json: bool, engine: EngineName = EngineName.local, address: str | None = None
+) -> None:
     from subclass_kd.display import RunProgress, show_results
+    from subclass_kd.engine import run_jobs
     from subclass_kd.extras import demand
     from subclass_kd.study import run_study
 
     demand("skd run", "train")
-    with RunProgress(Console(stderr=True)) as progress:
-        results = run_study(study, out, progress)
+    with contextlib.ExitStack() as stack:
+        run_there = run_jobs
+        if engine is EngineName.ray:
+            from subclass_kd.engine_ray import on_cluster
+
+            run_there = stack.enter_context(on_cluster(address))
+        progress = stack.enter_context(RunProgress(Console(stderr=True)))
+        results = run_study(study, out, progress, run_there)
     if as_json:
         sys.stdout.write(json.dumps(results, indent=2, allow_nan=False) + "\n")
     else:

@@ -23,6 +23,7 @@ MODULES = {
     "predict": ("onnxruntime",),
     "serve": ("onnxruntime", "fastapi", "uvicorn", "python_multipart", "prometheus_client"),
     "tables": ("pyarrow",),
+    "ray": ("ray",),
 }
 
 
