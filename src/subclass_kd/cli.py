@@ -9,7 +9,7 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,11 @@ from subclass_kd.cli_shared import Cache, say, writing
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
 from subclass_kd.files import whole
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from subclass_kd.engine import Engine
 
 app = typer.Typer(
     help="Subclass Knowledge Distillation: did subclass knowledge help this student?",
@@ -75,7 +80,16 @@ def demo(
 @app.command()
 def run(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study; see docs/study-file.md.")],
-    out: Out = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="PATH",
+            help="Run folder; a run that is there goes on. With --engine ray also a URL, s3://BUCKET/RUN say.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     set_: Set = None,
     cache: Cache = None,
@@ -91,9 +105,14 @@ def run(
     from subclass_kd.study_file import load_study
 
     study = load_study(study_file, _overrides(set_, workers))
-    if address is not None and engine is not EngineName.ray:
+    if engine is EngineName.ray:
+        _run_on_ray(study, out or str(RUNS / study_file.stem), as_json, address)
+        return
+    if address is not None:
         raise UserError("--address", address, "--engine ray beside it", "Add it, or leave the address out.")
-    _run(study, out or RUNS / study_file.stem, as_json, engine, address)
+    if out is not None and "://" in out:
+        raise UserError("--out", out, "a folder, or --engine ray beside it", "Add it, or give a folder.")
+    _run(study, Path(out or RUNS / study_file.stem), as_json)
 
 
 @app.command()
@@ -154,8 +173,19 @@ def _overrides(set_: list[str] | None, workers: int | None) -> list[str]:
     return [*(set_ or []), *([f"workers={workers}"] if workers else [])]
 
 
+def _run_on_ray(study: Study, out: str, as_json: bool, address: str | None) -> None:
+    from subclass_kd.engine_ray import on_cluster
+    from subclass_kd.mirror import mirrored
+
+    if "://" not in out:
+        _run(study, Path(out), as_json, on_cluster(address))
+        return
+    with mirrored(out) as mirror:
+        _run(study, mirror.folder, as_json, on_cluster(address, mirror), out)
+
+
 def _run(
-    study: Study, out: Path, as_json: bool, engine: EngineName = EngineName.local, address: str | None = None
+    study: Study, out: Path, as_json: bool, cluster: AbstractContextManager[Engine] | None = None, shown: str = ""
 ) -> None:
     from subclass_kd.display import RunProgress, show_results
     from subclass_kd.engine import run_jobs
@@ -164,17 +194,16 @@ def _run(
 
     demand("skd run", "train")
     with contextlib.ExitStack() as stack:
-        run_there = run_jobs
-        if engine is EngineName.ray:
-            from subclass_kd.engine_ray import on_cluster
-
-            run_there = stack.enter_context(on_cluster(address))
+        engine = run_jobs
+        if cluster is not None:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray prints what befalls its nodes
+            engine = stack.enter_context(cluster)
         progress = stack.enter_context(RunProgress(Console(stderr=True)))
-        results = run_study(study, out, progress, run_there)
+        results = run_study(study, out, progress, engine)
     if as_json:
         sys.stdout.write(json.dumps(results, indent=2, allow_nan=False) + "\n")
     else:
-        show_results(Console(), results, out)
+        show_results(Console(), results, out, shown)
     from subclass_kd.report import refresh_report  # last: a report that fails hides no results
 
     refresh_report(out)

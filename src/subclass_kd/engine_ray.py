@@ -7,9 +7,11 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,22 @@ from subclass_kd.data.rows import Samples
 from subclass_kd.engine import Engine, OnEvent, Prepare, may_begin
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
+from subclass_kd.mirror import Mirror
 from subclass_kd.plan import Job, grouped
 
 RETRIES = 10  # of a job whose node or process died; a training goes on from its last checkpoint
+PATIENCE = 10.0  # seconds for a cluster to answer
 PASSED_ON = ("SUBCLASS_KD_CACHE",)
 
 
 @contextlib.contextmanager
-def on_cluster(address: str | None = None) -> Iterator[Engine]:
+def on_cluster(address: str | None = None, mirror: Mirror | None = None) -> Iterator[Engine]:
     """Connect to a Ray cluster for a while.
 
     Args:
         address: of the cluster, as ``ray.init`` takes it; None for what RAY_ADDRESS says, the cluster that this machine
             belongs to, or a new one of this machine alone.
+        mirror: of the store that the run folder is in, if it is in one.
 
     Yields:
         What runs a study's jobs there: an engine for :func:`subclass_kd.study.run_study`.
@@ -44,22 +49,38 @@ def on_cluster(address: str | None = None) -> Iterator[Engine]:
     import ray
 
     if ray.is_initialized():
-        yield run_jobs
+        yield partial(run_jobs, mirror=mirror)
         return
+    _check_answers(address)
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        found = f"{address or 'no address'}, where no cluster answers ({error})"
-        raise UserError("--address", found, "HOST:PORT, as ray start prints it", "Start Ray there.") from None
+        raise _no_cluster(address, error) from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, handler)  # which Ray takes for itself
     try:
-        yield run_jobs
+        yield partial(run_jobs, mirror=mirror)
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Refuse a host and port where nobody listens: Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", or nonsense, which Ray refuses at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> UserError:
+    found = f"{address or 'no address'}, where no cluster answers ({error})"
+    return UserError("--address", found, "HOST:PORT, as ray start prints it", "Start Ray there.")
 
 
 def run_jobs(
@@ -70,11 +91,13 @@ def run_jobs(
     prepare: Prepare,
     on_event: OnEvent,
     before: Any = None,
+    mirror: Mirror | None = None,
 ) -> None:
     """Make the files of these jobs on the cluster that this process is connected to.
 
     As :func:`subclass_kd.engine.run_jobs`, with the same results where the machines are alike. Each machine reads the
-    study's data itself and keeps its own decoded images; the run folder is one that all share.
+    study's data itself and keeps its own decoded images. The run folder is one that all share, or with ``mirror`` a
+    store, from which each job gets what it reads and to which it puts what it makes.
 
     Raises:
         UserError: as there, or the machines do not share the folder or the packages' versions.
@@ -90,6 +113,7 @@ def run_jobs(
         samples.fingerprint,
         out.absolute(),
         f".{uuid.uuid4().hex}.part",
+        None if mirror is None else mirror.url_of(out),
         Path.cwd(),
         environment,
         node.versions(),
@@ -99,6 +123,8 @@ def run_jobs(
     choices = _outcome("check", check.remote(order, before))
     most = len(jobs) if study.workers == "auto" else study.workers
     prepare(min(most, places, len(jobs)), choices)
+    if mirror is not None:
+        mirror.push_plain()
     waiting = grouped(jobs, choices["student"]["chosen"]["members"], study.distillation.unlabelled)
     watch = _Watch(jobs, on_event)
     running: dict[Any, tuple[Job, ...]] = {}
@@ -116,6 +142,8 @@ def run_jobs(
                 group = running.pop(task)
                 last = _outcome(", ".join(job.path for job in group), task)
                 missing.difference_update(job.path for job in group)
+                if mirror is not None:
+                    mirror.pull(*(out / job.path for job in group))
                 watch.finish(group, last)
             ready = bool(done)
         node.await_files(out, [jobs[-1].path])

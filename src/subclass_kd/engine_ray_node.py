@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from subclass_kd.engine import same_samples
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.lock import hold
+from subclass_kd.mirror import RemoteFolder, kept_in_store
 from subclass_kd.plan import Job, asked_networks, plan, teacher_paths
 
 LATE = 90.0  # seconds after which what another machine has written must be seen: NFS remembers absence for up to 60
@@ -37,8 +39,9 @@ class Order:
     Args:
         study: what to run.
         fingerprint: of the samples that the driver has read.
-        out: the run folder, the same for all nodes.
+        out: the run folder, the same for all machines; not read where there is a store.
         mark: name of a file that the driver has put there; a folder without it is another one of the same name.
+        store: URL of the run folder, where it is in no file system.
         folder: where ``skd`` was called, from which relative paths start.
         environment: variables of the driver that count.
         versions: of the packages that decide results, on the driver.
@@ -49,6 +52,7 @@ class Order:
     fingerprint: str
     out: Path
     mark: str
+    store: str | None
     folder: Path
     environment: dict[str, str]
     versions: dict[str, str]
@@ -94,14 +98,34 @@ def make(order: Order, group: Sequence[Job], choices: dict[str, Any], tell: Call
             last[job.path] = epoch
             tell(job.path, "epoch", epoch)
 
-        _check_shared(order)
-        for job in group:
-            await_files(order.out, inputs(order, job))
-            tell(job.path, "started", None)
-        work.make(order.study, _load(order), order.out, group, from_dict(choices), on_epoch)
+        with _workplace(order, group) as out:
+            for job in group:
+                tell(job.path, "started", None)
+            work.make(order.study, _load(order), out, group, from_dict(choices), on_epoch)
         return last
 
     return _attempt(order, ", ".join(job.path for job in group), do)
+
+
+@contextlib.contextmanager
+def _workplace(order: Order, group: Sequence[Job]) -> Iterator[Path]:
+    """Give a folder with what jobs read, and keep what they make in it: the run's, or one to work in beside a store."""
+    read = dict.fromkeys(path for job in group for path in inputs(order, job))
+    if order.store is None:
+        _check_shared(order)
+        await_files(order.out, list(read))
+        yield order.out
+        return
+    remote = RemoteFolder(order.store)
+    with tempfile.TemporaryDirectory(prefix="skd-job-") as folder:
+        out = Path(folder)
+        for path in read:
+            remote.get(path, out / path)
+        first = Path(group[0].path)
+        with kept_in_store(remote, out, checkpoint_path(first).as_posix()):
+            yield out
+            for job in group:
+                remote.put(out / job.path, job.path)
 
 
 def inputs(order: Order, job: Job) -> list[str]:
@@ -163,6 +187,11 @@ def _check_shared(order: Order) -> None:
     if not (order.out / order.mark).exists():
         where = f"{order.out} on {socket.gethostname()}"
         raise UserError(where, "no folder of this run", "a folder that all machines share", "Give another --out.")
+
+
+def checkpoint_path(path: Path) -> Path:
+    """Give where the checkpoint of a file lies while it is made, as :class:`subclass_kd.checkpoint.Checkpoint` says."""
+    return path.with_name(f".{path.stem}.checkpoint")
 
 
 def _load(order: Order) -> Samples:

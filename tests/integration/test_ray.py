@@ -1,10 +1,10 @@
 """A study on a Ray cluster of two nodes, one of which is killed in the middle: the results of the local engine."""
 
-import contextlib
 import json
 import re
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from subclass_kd import engine_ray_node as node
+from subclass_kd import mirror
 from subclass_kd.cli import main
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
@@ -58,7 +59,7 @@ def kill_when_it_works(nodes, doomed):
     raylet = doomed.all_processes["raylet"][0].process.pid
     children = Path(f"/proc/{raylet}/task/{raylet}/children")
     for _ in range(3000):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             for child in children.read_text().split():
                 if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ray::_make"):
                     nodes.remove_node(doomed, allow_graceful=False)
@@ -81,7 +82,12 @@ def cluster():
         cluster.shutdown()
 
 
-def test_a_study_whose_node_is_killed_gives_the_results_of_this_machine(cluster, small_idx_folder, tmp_path):
+def names(folder):
+    """Name all files of a run, hidden ones too."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_study_whose_node_is_killed_gives_the_results_of_this_machine(cluster, small_idx_folder, tmp_path, capsys):
     study, (nodes, doomed) = small_study(small_idx_folder), cluster
     here = run_study(study.model_copy(update={"workers": 1}), tmp_path / "here")
     killer = threading.Thread(target=kill_when_it_works, args=(nodes, doomed))
@@ -98,11 +104,45 @@ def test_a_study_whose_node_is_killed_gives_the_results_of_this_machine(cluster,
         student = {"options": {"width": 4}, "epochs": 2, "learning_rate": 1e30}
         with pytest.raises(UserError, match=r'"student\.learning_rate".*no longer finite in epoch 1'):
             run_study(small_study(small_idx_folder, arms=["scratch"], student=student), tmp_path / "bad", None, engine)
-        model = small_study(small_idx_folder, student={"model": "torch.nn:Identity"})
-        with pytest.raises(UserError, match=r'key "student.model": found an output of shape'):
-            run_study(model, tmp_path / "worse", None, engine)
-    files = {str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*")}
-    assert {str(path.relative_to(tmp_path / "there")) for path in (tmp_path / "there").rglob("*")} == files
+        assert names(tmp_path / "there") == names(tmp_path / "here")
+        # The same in a store that is no folder to those who work there, by the command line.
+        (tmp_path / "study.yaml").write_text(json.dumps({**SMALL, "data": {"root": str(small_idx_folder)}}))
+        command = ["run", str(tmp_path / "study.yaml"), "--engine", "ray", "-o", f"file://{tmp_path}/store", "--json"]
+        for _ in range(2):  # the second finds all that it would make
+            with pytest.raises(SystemExit, match="0"):
+                main(command)
+            assert without_timings(json.loads(capsys.readouterr().out)) == without_timings(here)
+        assert names(tmp_path / "store") == names(tmp_path / "here") | {"report.html", "report.json"}
+
+
+def test_a_folder_in_a_store_is_mirrored_and_checkpoints_are_kept_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "SECONDS", 0.01)
+    remote = mirror.RemoteFolder("memory://bucket/run")
+    assert remote.paths() == []
+    with mirror.mirrored("memory://bucket/run") as copy:
+        (copy.folder / "fold-0/teachers").mkdir(parents=True)
+        for name in ("study.json", "fold-0/data.json", "fold-0/.lock", "fold-0/teachers/made-there.safetensors"):
+            (copy.folder / name).write_text(name)
+        assert copy.url_of(copy.folder / "fold-0") == "memory://bucket/run/fold-0"
+    assert remote.paths() == ["fold-0/data.json", "study.json"]
+    path, file = "teachers/.a.checkpoint", tmp_path / "teachers/.a.checkpoint"
+    file.parent.mkdir()
+    with suppress(KeyboardInterrupt), mirror.kept_in_store(remote, tmp_path, path):
+        file.write_text("step 7")
+        until = time.monotonic() + 20
+        while path not in remote.paths() and time.monotonic() < until:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    file.unlink()
+    with mirror.mirrored("memory://bucket/run") as copy:
+        assert names(copy.folder) == {"study.json", "fold-0/data.json"}
+    with mirror.kept_in_store(remote, tmp_path, path):
+        assert file.read_text() == "step 7"
+    assert remote.paths() == ["fold-0/data.json", "study.json"]
+    with pytest.raises(UserError, match=r"memory://bucket/run/gone: found FileNotFoundError: .*gone"):
+        remote.get("gone", tmp_path / "gone")
+    with pytest.raises(UserError, match=r"nothing://bucket: found ValueError: Protocol not known"):
+        mirror.RemoteFolder("nothing://bucket")
 
 
 def test_a_gpu_is_shared_by_as_many_jobs_as_workers_asks_for():
@@ -119,7 +159,7 @@ def test_a_gpu_is_shared_by_as_many_jobs_as_workers_asks_for():
 
 def order(out, **changes):
     """Give what a job is told, for jobs that fail before they need the data."""
-    told = node.Order(make_study({}), "", out, "mark", out, {}, node.versions(), cores=1)
+    told = node.Order(make_study({}), "", out, "mark", None, out, {}, node.versions(), cores=1)
     return replace(told, **changes)
 
 
@@ -140,14 +180,20 @@ def test_a_file_that_another_machine_made_may_be_seen_late(tmp_path, monkeypatch
         node.await_files(tmp_path, ["never"])
 
 
-def test_an_address_is_of_use_with_ray_alone_and_must_answer(tmp_path, monkeypatch):
+def test_an_address_is_of_use_with_ray_alone_and_must_answer(tmp_path, monkeypatch, capsys):
     (tmp_path / "study.yaml").write_text("seeds: 1\n")
-    with pytest.raises(SystemExit) as ended:
-        main(["run", str(tmp_path / "study.yaml"), "--address", "here:1", "-o", str(tmp_path / "run")])
-    assert ended.value.code == 2
-    monkeypatch.setattr(ray, "init", Mock(side_effect=ConnectionError("nobody")))
+    for options in (["--address", "here:1"], ["-o", "s3://bucket/run"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["run", str(tmp_path / "study.yaml"), *options])
+        assert f"{options[0].replace('-o', '--out')}: found {options[1]}" in capsys.readouterr().err
     message = (
-        r"--address: found here:1, where no cluster answers \(nobody\); expected HOST:PORT, as ray start prints it"
+        r"--address: found 127\.0\.0\.1:1, where no cluster answers \(.*refused\); expected HOST:PORT, as ray start"
     )
-    with pytest.raises(UserError, match=message), on_cluster("here:1"):
+    with pytest.raises(UserError, match=message), on_cluster("127.0.0.1:1"):
+        pass
+    monkeypatch.setattr(ray, "init", Mock(side_effect=ConnectionError("nobody")))
+    with (
+        pytest.raises(UserError, match=r"--address: found auto, where no cluster answers \(nobody\)"),
+        on_cluster("auto"),
+    ):
         pass
