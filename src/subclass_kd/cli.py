@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 import warnings
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +20,11 @@ from subclass_kd.cli_tune import tune
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
 from subclass_kd.files import whole
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from subclass_kd.engine import Engine
 
 app = typer.Typer(
     help="Subclass Knowledge Distillation: did subclass knowledge help this student?",
@@ -37,6 +44,14 @@ DEMO = {
     "distillation": {"views": 4},
     "seeds": 3,
 }
+
+
+class EngineName(StrEnum):
+    """Where the jobs of a study are done."""
+
+    local = "local"
+    ray = "ray"
+
 
 Out = Annotated[
     Path | None, typer.Option("-o", "--out", help="Run folder; a run that is there goes on.", show_default=False)
@@ -70,18 +85,40 @@ def demo(
 @app.command()
 def run(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study; see docs/study-file.md.")],
-    out: Out = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="PATH",
+            help="Run folder; a run that is there goes on. With --engine ray also a URL, s3://BUCKET/RUN say.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     set_: Set = None,
     track: Track = None,
     cache: Cache = None,
     as_json: AsJson = False,
+    engine: Annotated[EngineName, typer.Option(help="This machine, or a Ray cluster: docs/cluster.md.")] = (
+        EngineName.local
+    ),
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The Ray cluster, as ray start prints it.")
+    ] = None,
 ) -> None:
     """Run a study, or what is left of it, and print its results."""
     from subclass_kd.study_file import load_study
 
     study = load_study(study_file, overrides(set_, workers, track))
-    _run(study, out or RUNS / study_file.stem, as_json)
+    if engine is EngineName.ray:
+        _run_on_ray(study, out or str(RUNS / study_file.stem), as_json, address)
+        return
+    if address is not None:
+        raise UserError("--address", address, "--engine ray beside it", "Add it, or leave the address out.")
+    if out is not None and "://" in out:
+        raise UserError("--out", out, "a folder, or --engine ray beside it", "Add it, or give a folder.")
+    _run(study, Path(out or RUNS / study_file.stem), as_json)
 
 
 @app.command()
@@ -138,18 +175,37 @@ for _command in (tune, export, predict, serve, report):
     app.command()(_command)
 
 
-def _run(study: Study, out: Path, as_json: bool) -> None:
+def _run_on_ray(study: Study, out: str, as_json: bool, address: str | None) -> None:
+    from subclass_kd.engine_ray import on_cluster
+    from subclass_kd.mirror import mirrored
+
+    if "://" not in out:
+        _run(study, Path(out), as_json, on_cluster(address))
+        return
+    with mirrored(out) as mirror:
+        _run(study, mirror.folder, as_json, on_cluster(address, mirror), out)
+
+
+def _run(
+    study: Study, out: Path, as_json: bool, cluster: AbstractContextManager[Engine] | None = None, shown: str = ""
+) -> None:
     from subclass_kd.display import RunProgress, show_results
+    from subclass_kd.engine import run_jobs
     from subclass_kd.extras import demand
     from subclass_kd.study import run_study
 
     demand("skd run", "train")
-    with RunProgress(Console(stderr=True)) as progress:
-        results = run_study(study, out, progress)
+    with contextlib.ExitStack() as stack:
+        engine = run_jobs
+        if cluster is not None:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray prints what befalls its nodes
+            engine = stack.enter_context(cluster)
+        progress = stack.enter_context(RunProgress(Console(stderr=True)))
+        results = run_study(study, out, progress, engine)
     if as_json:
         sys.stdout.write(json.dumps(results, indent=2, allow_nan=False) + "\n")
     else:
-        show_results(Console(), results, out)
+        show_results(Console(), results, out, shown)
     from subclass_kd.report import refresh_report  # last: a report that fails hides no results
 
     refresh_report(out)

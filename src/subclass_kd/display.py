@@ -136,8 +136,15 @@ def _activity(job: Job, epoch: Any) -> str:
     return f"{text}: epoch {epoch.epoch} of {job.epochs}, loss {epoch.loss:.4f}, {f1}"
 
 
-def show_results(console: Console, results: Mapping[str, Any], out: Path) -> None:
-    """Print the answer first, then arms, comparisons, label bits, and where the files are."""
+def show_results(console: Console, results: Mapping[str, Any], out: Path, shown: str = "") -> None:
+    """Print the answer first, then arms, comparisons, label bits, and where the files are.
+
+    Args:
+        console: to print on.
+        results: of the run.
+        out: the run folder.
+        shown: what it is called, if not by its path.
+    """
     seeds, data = len(results["study"]["seeds"]), results["data"]
     images = {split: sum(row[split] for row in data["subclasses"]) for split in SPLITS}
     folds = len(data.get("folds", ()))
@@ -164,7 +171,7 @@ def show_results(console: Console, results: Mapping[str, Any], out: Path) -> Non
     show_diagnosis(console, results["diagnosis"]["findings"], verdict)
     if (warnings := _warnings_about_data(out)) is not None:
         console.print(Text(warnings, style="yellow"))
-    console.print(f"Files: {out}/report.html, to read", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Files: {shown or out}/report.html, to read", soft_wrap=True, highlight=False, markup=False)
     beside = "fold-0/ and so on with" if folds else "study.json,"
     console.print(f"       and beside it results.json, {beside}", highlight=False)
     console.print("       teachers/, targets/, students/, predictions/", highlight=False)

@@ -22,6 +22,8 @@ from subclass_kd.errors import UserError
 from subclass_kd.plan import Job, grouped
 from subclass_kd.processes import end_with_parent, may_have_children, no_main, worker_context
 
+# Runs jobs: run_jobs here, or that of another engine with the same arguments.
+Engine = Callable[..., None]
 # What happened to a job: "started", "epoch" (with an Epoch) or "finished".
 OnEvent = Callable[[Job, str, Any], None]
 # Called with the number of workers and with what was chosen for this device, as Choices.as_dict gives it.
@@ -92,7 +94,7 @@ def _run_here(
     try:
         choices = check(study, samples, before)
         prepare(1, choices.as_dict())
-        for group in grouped(jobs, _members(study, choices.student.chosen.members), study.distillation.unlabelled):
+        for group in grouped(jobs, members_of(study, choices.student.chosen.members), study.distillation.unlabelled):
             for job in group:
                 on_event(job, "started", None)
             make(study, samples, out, group, choices, lambda job, epoch: on_event(job, "epoch", epoch))
@@ -133,7 +135,7 @@ def _run_side_by_side(
                 process.start()
         while missing:
             if choices and idle:
-                for group in [group for group in waiting if _may_begin(group, missing)][: len(idle)]:
+                for group in [group for group in waiting if may_begin(group, missing)][: len(idle)]:
                     waiting.remove(group)
                     number = judge if group[0].kind == "results" and judge in idle else min(idle)
                     idle.discard(number)
@@ -150,7 +152,7 @@ def _run_side_by_side(
                 raise content if isinstance(content, UserError) else RuntimeError(content)
             if not group:  # the check
                 choices = content
-                members = _members(study, content["student"]["chosen"]["members"])
+                members = members_of(study, content["student"]["chosen"]["members"])
                 waiting = grouped(jobs, members, study.distillation.unlabelled)
                 alone = study.workers == "auto" and not content["device"].startswith("cpu")
                 idle = {number} if alone else {number, *idle}
@@ -172,12 +174,12 @@ def _run_side_by_side(
                 process.join()
 
 
-def _members(study: Study, chosen: int) -> int:
+def members_of(study: Study, chosen: int) -> int:
     """Say how many students may train as one: those that have a learning rate of their own may not."""
     return 1 if study.per_arm else chosen
 
 
-def _may_begin(group: tuple[Job, ...], missing: set[str]) -> bool:
+def may_begin(group: tuple[Job, ...], missing: set[str]) -> bool:
     """Say whether all that a group needs is there."""
     return all(missing.isdisjoint(job.needs) for job in group)
 
@@ -188,14 +190,29 @@ def _check_alive(processes: Sequence[Any]) -> None:
             raise RuntimeError(f"a worker process died (exit code {process.exitcode}); is there enough memory?")
 
 
-def _load_again(study: Study, fingerprint: str) -> Samples:
-    """Read the data as the main process did, or refuse those that have changed since."""
-    from subclass_kd.device import make_fabric
+def same_samples(study: Study, fingerprint: str, verify: bool) -> Samples:
+    """Read the data as the main process did.
 
-    samples = load_samples(study, verify=False)  # the main process has just done so
+    Args:
+        study: what to read.
+        fingerprint: of the samples that the main process has read.
+        verify: as for :func:`load_samples`.
+
+    Raises:
+        UserError: the data have changed since.
+    """
+    samples = load_samples(study, verify=verify)
     if samples.fingerprint != fingerprint:
         remedy = "Restore the data and run again, or give another --out."
         raise UserError(samples.table.where, "data that changed while the run went on", "data that stay", remedy)
+    return samples
+
+
+def _load_again(study: Study, fingerprint: str) -> Samples:
+    """Read the data as the main process did, for one of several processes side by side."""
+    from subclass_kd.device import make_fabric
+
+    samples = same_samples(study, fingerprint, verify=False)  # the main process has just done so
     if isinstance(samples.images, OnDemand):
         alone = study.workers == "auto" and make_fabric(study).device.type != "cpu"
         samples.images.processes = max(1, count_cores() // (1 if alone else count_workers(study)))

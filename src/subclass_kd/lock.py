@@ -48,7 +48,7 @@ class FolderLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             file = self._path.open("a+", encoding="utf-8")
-            held = _hold(file)
+            held = hold(file)
             if held is False or (held is None and _is_taken(_content(file))):
                 by = _content(file)
                 file.close()
@@ -93,7 +93,7 @@ class FolderLock:
         self._file = None
 
 
-def _hold(file: IO[str]) -> bool | None:
+def hold(file: IO[str]) -> bool | None:
     """Have the system lock an open file for this process, and say whether it did; None where it cannot."""
     if sys.platform == "win32":
         import msvcrt

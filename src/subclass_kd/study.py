@@ -15,7 +15,7 @@ from subclass_kd.data.findings import Findings
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_rows, load_samples
 from subclass_kd.data.scan import Look, scan
-from subclass_kd.engine import run_jobs
+from subclass_kd.engine import Engine, run_jobs
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole, write_json
 from subclass_kd.lock import FolderLock
@@ -97,7 +97,7 @@ class Telling:
         self._watching.event(job, event, content)
 
 
-def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def run_study(study: Study, out: Path, progress: Progress | None = None, engine: Engine = run_jobs) -> dict[str, Any]:
     """Run a study into a folder, or what is left of it, and give its results.
 
     Files that are there and valid are kept: a finished run trains nothing, an interrupted one goes on.
@@ -110,6 +110,7 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
             to; every other key must stay for a given folder.
         out: the run folder; made if it is not there, which is after everything has been checked.
         progress: hears of every job.
+        engine: runs the jobs; that of this machine, or what :func:`subclass_kd.engine_ray.on_cluster` gives.
 
     Returns:
         results.json as plain values.
@@ -119,15 +120,14 @@ def run_study(study: Study, out: Path, progress: Progress | None = None) -> dict
         RuntimeError: a job failed.
     """
     with Tracking(study.track, out) as tracking:
-        results = _run(
-            study, out, Telling(progress or Silent(), tracking, study) if study.track else progress or Silent()
-        )
+        watching = progress or Silent()
+        results = _run(study, out, Telling(watching, tracking, study) if study.track else watching, engine)
         if study.track:
             tell_results(tracking, results)
     return results
 
 
-def _run(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
+def _run(study: Study, out: Path, watching: Progress, engine: Engine) -> dict[str, Any]:
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
     with FolderLock(out) as lock:
@@ -141,11 +141,11 @@ def _run(study: Study, out: Path, watching: Progress) -> dict[str, Any]:
                 lock.take()
         check_folder(study, out)
         if study.data.folds is not None and study.data.fold is None:
-            return _run_folds(study, out, watching, claim)
-        return _run_split(study, out, watching, read_json(out / ARITHMETIC), begin=claim)
+            return _run_folds(study, out, watching, claim, engine)
+        return _run_split(study, out, watching, read_json(out / ARITHMETIC), begin=claim, engine=engine)
 
 
-def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], None]) -> dict[str, Any]:
+def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], None], engine: Engine) -> dict[str, Any]:
     """Run each fold as a study of its own, and judge their predictions together."""
     folds = [
         study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})})
@@ -167,7 +167,7 @@ def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], N
         watching.fold(fold, len(folds))
         check_folder(each, folder)
         chosen = read_json(folder / ARITHMETIC) or read_json(folders[0] / ARITHMETIC)  # all folds compute alike
-        marks.append(_run_split(each, folder, watching, chosen, looks, begin)["data"]["fingerprint"])
+        marks.append(_run_split(each, folder, watching, chosen, looks, begin, engine)["data"]["fingerprint"])
     before = _results(out, study, fingerprint(*marks))
     made = max((folder / RESULTS).stat().st_mtime_ns for folder in folders)
     if before is not None and not broken and (out / RESULTS).stat().st_mtime_ns >= made:
@@ -218,6 +218,7 @@ def _run_split(
     chosen: dict[str, Any] | None,
     looked: Sequence[Look] = (),
     begin: Callable[[], None] = lambda: None,
+    engine: Engine = run_jobs,
 ) -> dict[str, Any]:
     """Run a study of one split.
 
@@ -228,6 +229,7 @@ def _run_split(
         chosen: how its networks shall compute, if that is settled.
         looked: what is known of each image already.
         begin: called before the first file is written.
+        engine: runs the jobs.
     """
     broken = drop_damaged(out)
     chosen = None if ARITHMETIC in broken else chosen
@@ -268,7 +270,7 @@ def _run_split(
             raise UserError(str(out), found, "a folder that can be written", "Give another --out.") from None
         watching.begin(missing, len(jobs) - len(missing), workers, arithmetic)
 
-    run_jobs(study, samples, out, missing, prepare, watching.event, chosen)
+    engine(study, samples, out, missing, prepare, watching.event, chosen)
     _tidy(out)
     results = read_json(out / RESULTS)
     if results is None:
