@@ -67,15 +67,24 @@ def run(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study; see docs/study-file.md.")],
     out: Out = None,
     workers: Workers = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices on each node for one training: docs/devices.md.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines for one training.")] = 1,
     set_: Set = None,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a study, or what is left of it, and print its results."""
+    from subclass_kd.extras import demand
     from subclass_kd.study_file import load_study
+    from subclass_kd.together import check_together, joined
 
-    study = load_study(study_file, _overrides(set_, workers))
-    _run(study, out or RUNS / study_file.stem, as_json)
+    if devices * nodes > 1:
+        demand("skd run --devices", "train")
+    with joined(devices, nodes) as team:
+        study = load_study(study_file, _overrides(set_, workers))
+        if team.count > 1:
+            check_together(study, workers)
+        _run(study, out or RUNS / study_file.stem, as_json)
 
 
 @app.command()
@@ -161,6 +170,8 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return app(arguments)
     except BaseException as error:  # an interrupt may strike inside a library that makes another error of it
+        if running and isinstance(error, SystemExit) and error.code in (130, 143):  # of a team, after a checkpoint
+            interrupts.append(int(error.code) - 128)
         if interrupts and not (isinstance(error, SystemExit) and error.code in (0, 2)):
             say(f"Interrupted.{_KEPT if running else ''}")
             sys.exit(128 + interrupts[0])

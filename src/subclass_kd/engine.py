@@ -21,6 +21,8 @@ from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job, grouped
 from subclass_kd.processes import end_with_parent, may_have_children, no_main, worker_context
+from subclass_kd.team import current
+from subclass_kd.together import summon
 
 # What happened to a job: "started", "epoch" (with an Epoch) or "finished".
 OnEvent = Callable[[Job, str, Any], None]
@@ -59,7 +61,7 @@ def run_jobs(
         UserError: device, models, or what a job found, are the user's to mend.
         RuntimeError: a job failed otherwise, or its process died.
     """
-    workers = count_workers(study)
+    workers = 1 if current().count > 1 else count_workers(study)  # a team does one job after another
     if min(workers, len(jobs)) == 1:
         _run_here(study, samples, out, jobs, prepare, on_event, before)
     else:
@@ -92,9 +94,11 @@ def _run_here(
     try:
         choices = check(study, samples, before)
         prepare(1, choices.as_dict())
-        for group in grouped(jobs, choices.student.chosen.members, study.distillation.unlabelled):
+        members = 1 if current().count > 1 else choices.student.chosen.members
+        for group in grouped(jobs, members, study.distillation.unlabelled):
             for job in group:
                 on_event(job, "started", None)
+            summon(study, samples, out, group, choices)
             make(study, samples, out, group, choices, lambda job, epoch: on_event(job, "epoch", epoch))
             for job in group:
                 on_event(job, "finished", None)
@@ -182,17 +186,27 @@ def _check_alive(processes: Sequence[Any]) -> None:
             raise RuntimeError(f"a worker process died (exit code {process.exitcode}); is there enough memory?")
 
 
-def _load_again(study: Study, fingerprint: str) -> Samples:
-    """Read the data as the main process did, or refuse those that have changed since."""
+def load_again(study: Study, fingerprint: str, verify: bool = False) -> Samples:
+    """Read the data as the main process did, or refuse those that have changed since.
+
+    Args:
+        study: whose data.
+        fingerprint: of what the main process read.
+        verify: whether to hold the store against its digests; on its own machine the main process has just done so.
+
+    Raises:
+        UserError: the data are others, or cannot be read.
+    """
     from subclass_kd.device import make_fabric
 
-    samples = load_samples(study, verify=False)  # the main process has just done so
+    samples = load_samples(study, verify=verify)
     if samples.fingerprint != fingerprint:
         remedy = "Restore the data and run again, or give another --out."
         raise UserError(samples.table.where, "data that changed while the run went on", "data that stay", remedy)
     if isinstance(samples.images, OnDemand):
         alone = study.workers == "auto" and make_fabric(study).device.type != "cpu"
-        samples.images.processes = max(1, count_cores() // (1 if alone else count_workers(study)))
+        sharing = current().devices if current().count > 1 else 1 if alone else count_workers(study)
+        samples.images.processes = max(1, count_cores() // sharing)
     return samples
 
 
@@ -237,7 +251,7 @@ def _work(
         tell = lambda job, epoch: events.put((number, (job,), "epoch", epoch))  # noqa: E731
         make(study, load(), out, group, from_dict(choices), tell)
 
-    load = cache(lambda: _load_again(study, fingerprint))
+    load = cache(lambda: load_again(study, fingerprint))
     if number == 0:
         attempt((), lambda: check(study, load(), before).as_dict())
     while True:
