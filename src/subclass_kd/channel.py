@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import distributed
-from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed import DistNetworkError, PrefixStore, Store  # type: ignore[attr-defined]
 
 from subclass_kd.cli_shared import say
 from subclass_kd.errors import UserError
@@ -25,6 +25,7 @@ from subclass_kd.team import Team
 
 PAUSE = 0.02  # seconds between two looks of a process that has nothing else to do
 LOOKS = 0.5  # seconds between two looks of a process that computes
+GRACE = 3.0  # seconds for what computes to notice that another process has ended
 PATIENCE = 10.0  # seconds that the others have to end after the first
 
 
@@ -71,20 +72,30 @@ class Channel:
         self._store.set(f"ready/{self._number}/{self._team.rank}", "")
         self._wait(f"go/{self._number}")
 
-    def end(self, code: int, error: BaseException | str | None = None) -> None:
-        """Say how this process ends; the first that says so speaks for all, and a leader lets the others go first."""
+    def is_open(self) -> bool:
+        """Whether the store is still there, and with it the leader."""
+        with contextlib.suppress(RuntimeError):
+            self._store.check(["end"])
+            return True
+        return False
+
+    def end(self, code: int, error: UserError | str | None = None) -> None:
+        """Say that this process ends, and how; the first that says so speaks for all.
+
+        The leader lets the others go first; another that has failed waits until the leader has said why.
+        """
         self._over.set()
         told: dict[str, Any] = {"rank": self._team.rank, "host": socket.gethostname(), "code": code}
         if error is not None:
-            told |= {"user": error.args} if isinstance(error, UserError) else {"error": str(error)}
+            told |= {"user": error.args} if isinstance(error, UserError) else {"error": error}
+        others = range(1, self._team.count) if self._team.leads else [0] if code else []
+        deadline = time.monotonic() + PATIENCE
         with contextlib.suppress(RuntimeError):  # the store may have gone with its process
             self._store.compare_set("end", "", json.dumps(told))
-            if not self._team.leads:
-                self._store.set(f"left/{self._team.rank}", "")
-                return
-            deadline = time.monotonic() + PATIENCE
-            left = [f"left/{rank}" for rank in range(1, self._team.count)]
-            while not all(self._store.check([key]) for key in left) and time.monotonic() < deadline:
+            self._store.set(f"left/{self._team.rank}", "")
+            while not all(self._store.check([f"left/{rank}"]) for rank in others) and time.monotonic() < deadline:
+                if self._children and all(child.poll() is not None for child in self._children):
+                    break
                 time.sleep(PAUSE)
         for child in self._children:
             try:
@@ -114,7 +125,8 @@ class Channel:
             raise UserError(f"{told['host']}: {where}" if told["host"] != socket.gethostname() else where, *rest)
         if self._team.leads and "error" in told:
             raise RuntimeError(f"process {told['rank']} of the training, on {told['host']}: {told['error']}")
-        raise SystemExit(told["code"])
+        # What the leader's end means, the leader says; the others have done their part.
+        raise SystemExit(told["code"] if self._team.leads else 0)
 
     def _wait(self, key: str) -> None:
         while not self._store.check([key]):
@@ -125,27 +137,26 @@ class Channel:
     def _look_after_children(self) -> None:
         for child in self._children:
             if child.poll() is not None and self.ended() is None:
-                raise RuntimeError(f"a process of the training died (exit code {child.returncode}); enough memory?")
+                raise DistNetworkError(f"a process has ended with exit code {child.returncode}")
 
     def _watch(self) -> None:
-        """End this process where it computes, and would wait for one that has ended and said so, or is gone."""
-        code, why = 1, "another process of the training is gone"
+        """End this process where it computes with others of which one has ended and said so, or is gone."""
+        code, why, speaks = 1, "a process of the training is gone without a word", True
         while not self._over.wait(LOOKS):
             try:
                 told = self.ended()
                 self._look_after_children()
-            except RuntimeError as error:  # the store is gone with its process, or a child is
-                why = str(error) if self._children else why
+            except RuntimeError:  # the store is gone with its process, or a child is
                 break
             if told is not None and told["rank"] != self._team.rank:
-                code, why = told["code"], " ".join(map(str, told.get("user", [told.get("error", "")])))
+                speaks = self._team.leads
+                code = told["code"] if self._team.leads else 0
+                why = str(UserError(*told["user"])) if "user" in told else told.get("error", "")
                 break
-        # The leader has better words for it, once what it waits for has failed.
-        if self._team.leads and self._over.wait(PATIENCE):
+        # What this process waits for may fail, and be told, before long; and if not, it would wait for long.
+        if self._over.wait(GRACE):
             return
-        if self._over.is_set():
-            return
-        if self._team.leads or code == 1:
+        if speaks and why:
             say(why)
         with contextlib.suppress(RuntimeError):
             self._store.set(f"left/{self._team.rank}", "")

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from subclass_kd.cli_shared import say
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from subclass_kd.data.rows import Samples
 
 TOGETHER = ("teachers", "targets", "students")  # kinds of jobs that all devices do; the rest is the first one's
+GONE = "a process of the training is gone without a word; is there enough memory?"
 COMING = timedelta(minutes=10)  # that processes have to come together
 _channel: Channel | None = None
 
@@ -59,10 +61,11 @@ def joined(devices: int, nodes: int) -> Iterator[Team]:
         raise UserError(f"--nodes {nodes}", "no torchrun or srun", "a process for each device", remedy)
     if launcher is not None and count != devices * nodes:
         if rank:
-            sys.exit(2)  # the first one says it
+            sys.exit()  # the first one says it
         found, expected = f"{count} processes that {launcher} started", f"{devices * nodes}, one for each device"
         remedy = f"Give --devices and --nodes as to {launcher}."
         raise UserError(f"--devices {devices} --nodes {nodes}", found, expected, remedy)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch would print its stack where a process is gone
     team = Team(rank, devices * nodes, local_rank, nodes)
     store, children = _launched(team) if launcher is None else (_store(team), [])
     channel = _open(team, store, children)
@@ -72,18 +75,44 @@ def joined(devices: int, nodes: int) -> Iterator[Team]:
     try:
         yield team
     except BaseException as error:
-        code = _code(error)
-        if not isinstance(error, UserError | SystemExit | KeyboardInterrupt):
-            try:  # a process that ended is felt here as a lost connection; the user should know why it did
-                channel.raise_end()
-            except (UserError, SystemExit) as told:
-                code = _code(told)
-                raise
-        raise
+        # In words, before the others end: a launcher that sees one end may end all.
+        code = _report(_cause(error, channel))
+        sys.exit(code)
     finally:
         channel.end(code)
         enter(ALONE)
         _channel = None
+
+
+def _cause(error: BaseException, channel: Channel) -> BaseException:
+    """Give why another process ended, where this one feels it as a lost connection."""
+    if not isinstance(error, UserError | SystemExit | KeyboardInterrupt):
+        try:
+            channel.raise_end()
+        except (UserError, RuntimeError, SystemExit) as told:
+            return told
+    return error
+
+
+def _report(error: BaseException) -> int:
+    """Tell the user what ended the run, and give its exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, UserError):
+        say(str(error))
+        return 2
+    if is_lost(error):
+        say(GONE)
+    else:
+        traceback.print_exception(error)
+    return 1
+
+
+def is_lost(error: BaseException) -> bool:
+    """Say whether an error is that of a connection to a process that has ended."""
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
 def follow() -> NoReturn:
@@ -189,22 +218,25 @@ def summon(study: Study, samples: Samples, out: Path, jobs: Sequence[Job], choic
 
 
 def _follow(channel: Channel) -> NoReturn:
-    """Do what the first process orders, until it ends; then so does this one, with its exit code."""
+    """Do what the first process orders, until it ends; then so does this one."""
     code: int = 1
-    error: BaseException | str | None = None
+    error: UserError | str | None = None
     try:
         try:
             _obey(channel)
-        except RuntimeError:  # of a lost connection, perhaps
-            channel.raise_end()
-            raise
+        except RuntimeError as broken:
+            raise _cause(broken, channel) from None
     except SystemExit as stop:
-        code = _code(stop)
+        code = stop.code if isinstance(stop.code, int) else 1
     except UserError as refused:
         code, error = 2, refused
-    except BaseException:
-        error = traceback.format_exc()
-    channel.end(code, error)
+    except BaseException as fault:
+        error = None if is_lost(fault) else traceback.format_exc()
+    if code == 1 and error is None:  # the first one feels it too, and says it while it lives
+        if not channel.is_open():
+            say(GONE)
+    else:
+        channel.end(code, error)
     os._exit(code)  # at once: what waits in torch's threads for a process that has ended would wait long
 
 
@@ -259,10 +291,3 @@ def _connect(study: Study) -> None:
         cuda.set_device(team.local_rank)
     if _channel is not None:
         _channel.connect(backend)
-
-
-def _code(error: BaseException) -> int:
-    """Give the exit code that an error ends this process with."""
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1
-    return 2 if isinstance(error, UserError) else 130 if isinstance(error, KeyboardInterrupt) else 1
