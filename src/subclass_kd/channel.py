@@ -121,10 +121,9 @@ class Channel:
         if told is None or told["rank"] == self._team.rank:
             return
         if self._team.leads and "user" in told:
-            where, *rest = told["user"]
-            raise UserError(f"{told['host']}: {where}" if told["host"] != socket.gethostname() else where, *rest)
+            raise _refusal(told)
         if self._team.leads and "error" in told:
-            raise RuntimeError(f"process {told['rank']} of the training, on {told['host']}: {told['error']}")
+            raise RuntimeError(_fault(told))
         # What the leader's end means, the leader says; the others have done their part.
         raise SystemExit(told["code"] if self._team.leads else 0)
 
@@ -151,7 +150,7 @@ class Channel:
             if told is not None and told["rank"] != self._team.rank:
                 speaks = self._team.leads
                 code = told["code"] if self._team.leads else 0
-                why = str(UserError(*told["user"])) if "user" in told else told.get("error", "")
+                why = str(_refusal(told)) if "user" in told else _fault(told) if "error" in told else ""
                 break
         # What this process waits for may fail, and be told, before long; and if not, it would wait for long.
         if self._over.wait(GRACE):
@@ -161,3 +160,12 @@ class Channel:
         with contextlib.suppress(RuntimeError):
             self._store.set(f"left/{self._team.rank}", "")
         os._exit(code)
+
+
+def _refusal(told: dict[str, Any]) -> UserError:
+    where, *rest = told["user"]
+    return UserError(f"{told['host']}: {where}" if told["host"] != socket.gethostname() else where, *rest)
+
+
+def _fault(told: dict[str, Any]) -> str:
+    return f"process {told['rank']} of the training, on {told['host']}: {told['error']}"
