@@ -3,9 +3,12 @@
     sudo python -m benchmarks.two_hosts [--epochs N] [--repeats N] [--json FILE]
 
 Each namespace has an address of its own and one process; what they tell each other goes through the kernel's network as
-between two machines, without its delays (--delay MS adds them, where the kernel can). The same study by one process, and by
-two on one host, stand beside it: losses epoch by epoch, and how long a student's training takes. Namespaces share this
-machine's cores, and need root and iproute2; where they cannot be had, this says so and exits with 0.
+between two machines, without its delays (--delay MS adds them, where the kernel can). The same study by one process,
+and by two on one host, stand beside it: losses epoch by epoch, and how long the students' trainings take. Namespaces
+share this machine's cores, and need root and iproute2; where they cannot be had, this says so and exits with 0.
+
+The learning rate is a tenth of the default: at the default, a difference in the last digit, such as that between two
+layouts of one process, grows to 1e-2 of a loss within a few dozen steps, and would hide any other.
 """
 
 from __future__ import annotations
@@ -67,12 +70,13 @@ def started(way: str, study: Path, out: Path) -> list[list[str]]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
     if way == WAYS[1]:
         return [[*torchrun, "2", "--master-port", PORT, *own, "--devices", "2"]]
-    return [
-        ["ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={LINKS[name]}", *torchrun, "1", "--nnodes", "2"]
-        + ["--node-rank", str(rank), "--master-addr", HOSTS["skd-a"], "--master-port", PORT]
-        + [*own, "--devices", "1", "--nodes", "2"]
-        for rank, name in enumerate(HOSTS)
-    ]
+    meeting = ["--nnodes", "2", "--master-addr", HOSTS["skd-a"], "--master-port", PORT]
+    commands = []
+    for rank, name in enumerate(HOSTS):
+        inside = ["ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={LINKS[name]}"]
+        of_node = [*torchrun, "1", "--node-rank", str(rank), *meeting]
+        commands.append([*inside, *of_node, *own, "--devices", "1", "--nodes", "2"])
+    return commands
 
 
 def measure(way: str, study: Path, out: Path) -> tuple[list[float], float]:
@@ -105,8 +109,8 @@ def main() -> None:
     content = {
         "device": "cpu",
         "data": {"train_images": 1200},
-        "teacher": {"options": {"width": 8}, "epochs": 2},
-        "student": {"model": options.student, "epochs": options.epochs},
+        "teacher": {"options": {"width": 8}, "epochs": 2, "learning_rate": 0.001},
+        "student": {"model": options.student, "epochs": options.epochs, "learning_rate": 0.001},
         "distillation": {"views": 2},
         "arms": ["scratch", "kd", "skd"],
         "seeds": 1,
@@ -132,9 +136,7 @@ def main() -> None:
 def report(options: argparse.Namespace, losses: dict[str, list[float]], seconds: dict[str, list[float]]) -> None:
     """Print what was found, and write it where it was asked for."""
     one = WAYS[0]
-    print(
-        f"{options.student}, {options.epochs} epochs of 1,200 images, 3 arms, {options.repeats} runs of each way in turns"
-    )
+    print(f"{options.student}, {options.epochs} epochs of 1,200 images, 3 arms, {options.repeats} runs in turns")
     print(f"{describe_machine()}; delay {options.delay} ms each way between the hosts")
     content: dict[str, Any] = {"machine": describe_machine(), "delay_ms": options.delay, "seconds": seconds}
     content["student"], content["largest_loss_difference"], content["ratio"] = options.student, {}, {}

@@ -63,7 +63,7 @@ def joined(devices: int, nodes: int) -> Iterator[Team]:
         if rank:
             sys.exit()  # the first one says it
         found, expected = f"{count} processes that {launcher} started", f"{devices * nodes}, one for each device"
-        remedy = f"Give --devices and --nodes as to {launcher}."
+        remedy = f"Start so many with {launcher}, or change --devices and --nodes."
         raise UserError(f"--devices {devices} --nodes {nodes}", found, expected, remedy)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch would print its stack where a process is gone
     team = Team(rank, devices * nodes, local_rank, nodes)
