@@ -116,7 +116,7 @@ def test_tied_weights_and_any_device_can_be_kept(tmp_path):
 
 
 def test_a_worker_that_is_asked_to_stop_ends_though_its_checkpoint_fails(monkeypatch):
-    monkeypatch.setattr(checkpoint._stopping, "asked", True)
+    monkeypatch.setattr(checkpoint._stopping, "asked", signal.SIGTERM)
     with pytest.raises(SystemExit) as caught, checkpoint.no_stop_but_at_a_checkpoint():
         raise OSError(28, "No space left on device")
     assert caught.value.code == 143

@@ -18,6 +18,7 @@ from subclass_kd.device import make_fabric
 from subclass_kd.feeding import Feed
 from subclass_kd.files import fingerprint
 from subclass_kd.plan import Job, teacher_paths
+from subclass_kd.team import current
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -41,7 +42,10 @@ def make_targets(bench: Bench, job: Job) -> None:
     origin = _origin(bench, weights)
     answering, fabric, notes = _answering(bench, job.name, weights)
     arithmetic = bench.choices.targets.chosen
-    parts = targets.Parts(bench.out / job.path, fingerprint(job.recipe, asdict(origin), asdict(arithmetic), notes))
+    team = current()
+    share = [[team.rank, team.count]] if team.count > 1 else []
+    decides = [job.recipe, asdict(origin), asdict(arithmetic), notes, *share]
+    parts = targets.Parts(bench.out / job.path, fingerprint(*decides), team.rank)
     logits = targets.compute(
         answering,
         Feed(bench.pixels.images, bench.taught.rows, fabric),
@@ -51,8 +55,10 @@ def make_targets(bench: Bench, job: Job) -> None:
         arithmetic.memory_format,
         parts,
         bench.part_of,
+        team,
     )
-    targets.write(bench.out / job.path, logits, origin, job.recipe, notes)
+    if team.leads:
+        targets.write(bench.out / job.path, logits, origin, job.recipe, notes)
     parts.remove()
 
 

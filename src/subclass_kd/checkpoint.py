@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from subclass_kd import store
+from subclass_kd.team import Team
 
 SECONDS = 30.0  # of work that an interruption may cost
 
@@ -28,16 +29,25 @@ class Checkpoint:
         path: of the file that the training makes; the checkpoint lies hidden beside it.
         recipe: fingerprint of what decides every digit; a checkpoint of another recipe is not used.
         seconds: between two of them.
+        writes: whether this process writes it; in a team the first one does.
     """
 
-    def __init__(self, path: Path, recipe: str, seconds: float = SECONDS) -> None:
+    def __init__(self, path: Path, recipe: str, seconds: float = SECONDS, writes: bool = True) -> None:
+        self._writes = writes
         self._path = path.with_name(f".{path.stem}.checkpoint")
         self._recipe, self._seconds, self._written = recipe, seconds, time.monotonic()
 
     @property
     def due(self) -> bool:
         """Whether to write one now: time has passed, or this process is asked to stop."""
-        return _stopping.asked or time.monotonic() - self._written >= self._seconds
+        return _stopping.asked > 0 or time.monotonic() - self._written >= self._seconds
+
+    def due_in(self, team: Team) -> bool:
+        """Whether to write one now in every process of a team: it is due in any; all are to stop if any is."""
+        call = team.largest(_stopping.asked or int(self.due))  # a signal's number, 1 for time, or 0
+        if call > 1:
+            _stopping.asked = call
+        return call > 0
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Give the tensors and the place that were written last; None where there are none that fit."""
@@ -52,42 +62,44 @@ class Checkpoint:
             SystemExit: this process is asked to stop.
         """
         # Copies: tied weights are one tensor under two names, which safetensors refuses.
-        own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        store.save(self._path, own, self._recipe, dict(place))
+        if self._writes:
+            own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+            store.save(self._path, own, self._recipe, dict(place))
         self._written = time.monotonic()
-        if _stopping.asked:
-            raise SystemExit(128 + signal.SIGTERM)
+        end_if_asked()
 
     def remove(self) -> None:
         """Remove it, when the training is on record."""
-        self._path.unlink(missing_ok=True)
+        if self._writes:
+            self._path.unlink(missing_ok=True)
 
 
 class _Stopping:
-    """Whether this process was asked to stop, and may first write a checkpoint."""
+    """By which signal this process was asked to stop, 0 for none, and whether it may first write a checkpoint."""
 
     def __init__(self) -> None:
-        self.asked, self.waits = False, False
+        self.asked, self.waits = 0, False
 
 
 _stopping = _Stopping()
 
 
-def stop_at_a_checkpoint() -> None:
-    """Let SIGTERM end this process at once, or in a training after the step that it is in and a checkpoint."""
+def stop_at_a_checkpoint(*signals: int) -> None:
+    """Let SIGTERM, or these, end this process: at once, or in a training after its step and a checkpoint."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        _stopping.asked = True
+        _stopping.asked = number
         if not _stopping.waits:
-            raise SystemExit(128 + signal.SIGTERM)
+            end_if_asked()
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in signals or (signal.SIGTERM,):
+        signal.signal(number, stop)
 
 
 def end_if_asked() -> None:
     """End this process where it was asked to stop, and what it was in took the exception for its own."""
     if _stopping.asked:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(128 + _stopping.asked)
 
 
 @contextmanager

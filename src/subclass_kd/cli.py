@@ -96,6 +96,8 @@ def run(
         ),
     ] = None,
     workers: Workers = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices on each node for one training: docs/devices.md.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines for one training.")] = 1,
     set_: Set = None,
     track: Track = None,
     cache: Cache = None,
@@ -108,17 +110,27 @@ def run(
     ] = None,
 ) -> None:
     """Run a study, or what is left of it, and print its results."""
+    from subclass_kd.extras import demand
     from subclass_kd.study_file import load_study
+    from subclass_kd.together import check_together, joined
 
-    study = load_study(study_file, overrides(set_, workers, track))
     if engine is EngineName.ray:
+        if devices * nodes > 1:
+            raise UserError("--devices", "--engine ray beside it", "one of both", "Leave one out: docs/cluster.md.")
+        study = load_study(study_file, overrides(set_, workers, track))
         _run_on_ray(study, out or str(RUNS / study_file.stem), as_json, address)
         return
     if address is not None:
         raise UserError("--address", address, "--engine ray beside it", "Add it, or leave the address out.")
     if out is not None and "://" in out:
         raise UserError("--out", out, "a folder, or --engine ray beside it", "Add it, or give a folder.")
-    _run(study, Path(out or RUNS / study_file.stem), as_json)
+    if devices * nodes > 1:
+        demand("skd run --devices", "train")
+    with joined(devices, nodes) as team:
+        study = load_study(study_file, overrides(set_, workers, track))
+        if team.count > 1:
+            check_together(study, workers)
+        _run(study, Path(out or RUNS / study_file.stem), as_json)
 
 
 @app.command()
@@ -219,6 +231,8 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return app(arguments)
     except BaseException as error:  # an interrupt may strike inside a library that makes another error of it
+        if running and isinstance(error, SystemExit) and error.code in (130, 143):  # of a team, after a checkpoint
+            interrupts.append(int(error.code) - 128)
         if interrupts and not (isinstance(error, SystemExit) and error.code in (0, 2)):
             say(f"Interrupted.{_KEPT if running else ''}")
             sys.exit(128 + interrupts[0])

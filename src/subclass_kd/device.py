@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import socket
 import sys
 from functools import cache
 from pathlib import Path
@@ -13,14 +14,18 @@ import torch
 
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
+from subclass_kd.team import current
 
 # Fabric asks for torchmetrics' version by importing all of it, and torchvision with it: two seconds in every process.
 # All that hangs on the answer is a tool that we do not use. To an import, None means that a module is not there.
 _absent = sys.modules.setdefault("torchmetrics", None) is None  # type: ignore[arg-type]
 from lightning_fabric import Fabric  # noqa: E402
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment  # noqa: E402
+from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: E402
 
 if _absent:
     del sys.modules["torchmetrics"]
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would tell of each Fabric's precision
 
 
@@ -35,14 +40,45 @@ def make_fabric(study: Study, precision: Literal["float32", "bfloat16"] = "float
         A Fabric of one device, on which nothing has been set up yet.
     """
     kind, _, number = study.device.partition(":")
+    if current().count > 1:  # each process has a device of its own
+        kind, number = ("cuda", str(current().local_rank)) if on_cuda(study) else ("cpu", "")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32: speed is bfloat16's part
     return Fabric(
         accelerator=kind,
         devices=[int(number)] if number else 1,
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+        precision=PRECISIONS[precision],
+        plugins=[LightningEnvironment()],  # under SLURM Fabric would look for more tasks than one device is
     )
+
+
+def make_team_fabric(study: Study, precision: Literal["float32", "bfloat16"]) -> Fabric:
+    """Give the devices of this process's team, of which each computes a part of a batch; gradients are averaged (DDP).
+
+    Args:
+        study: ``device`` is read.
+        precision: as of :func:`make_fabric`.
+
+    Returns:
+        A Fabric whose processes have come together.
+    """
+    team = current()
+    fabric = Fabric(
+        accelerator="cuda" if on_cuda(study) else "cpu",
+        devices=team.devices,
+        num_nodes=team.nodes,
+        strategy=DDPStrategy(),
+        precision=PRECISIONS[precision],
+        plugins=[LightningEnvironment()],  # which processes there are is known
+    )
+    fabric.launch()
+    return fabric
+
+
+def on_cuda(study: Study) -> bool:
+    """Say whether a team's devices are GPUs, as far as this machine has any."""
+    return study.device == "cuda" or (study.device == "auto" and torch.cuda.is_available())
 
 
 def computes_bfloat16(study: Study) -> bool:
@@ -89,6 +125,9 @@ def check_device(study: Study) -> None:
     """
     kind, _, number = study.device.partition(":")
     there = {"auto": 1, "cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}
+    if (devices := current().devices) > 1 and on_cuda(study) and devices > there["cuda"]:
+        found = f"{there['cuda']} GPUs on {socket.gethostname()}"
+        raise UserError(f"--devices {devices}", found, "as many as that on each node")
     if int(number or 0) >= there[kind]:
         expected = f"a device of this machine: {', '.join(name for name, count in there.items() if count)}"
         raise UserError('key "device"', f'"{study.device}"', expected)

@@ -21,6 +21,8 @@ from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job, grouped
 from subclass_kd.processes import end_with_parent, may_have_children, no_main, worker_context
+from subclass_kd.team import current
+from subclass_kd.together import summon
 
 # Runs jobs: run_jobs here, or that of another engine with the same arguments.
 Engine = Callable[..., None]
@@ -61,7 +63,7 @@ def run_jobs(
         UserError: device, models, or what a job found, are the user's to mend.
         RuntimeError: a job failed otherwise, or its process died.
     """
-    workers = count_workers(study)
+    workers = 1 if current().count > 1 else count_workers(study)  # a team does one job after another
     if min(workers, len(jobs)) == 1:
         _run_here(study, samples, out, jobs, prepare, on_event, before)
     else:
@@ -97,6 +99,7 @@ def _run_here(
         for group in grouped(jobs, members_of(study, choices.student.chosen.members), study.distillation.unlabelled):
             for job in group:
                 on_event(job, "started", None)
+            summon(study, samples, out, group, choices)
             make(study, samples, out, group, choices, lambda job, epoch: on_event(job, "epoch", epoch))
             for job in group:
                 on_event(job, "finished", None)
@@ -175,8 +178,8 @@ def _run_side_by_side(
 
 
 def members_of(study: Study, chosen: int) -> int:
-    """Say how many students may train as one: those that have a learning rate of their own may not."""
-    return 1 if study.per_arm else chosen
+    """Say how many students may train as one: not those with a learning rate of their own, nor those of a team."""
+    return 1 if study.per_arm or current().count > 1 else chosen
 
 
 def may_begin(group: tuple[Job, ...], missing: set[str]) -> bool:
@@ -190,16 +193,16 @@ def _check_alive(processes: Sequence[Any]) -> None:
             raise RuntimeError(f"a worker process died (exit code {process.exitcode}); is there enough memory?")
 
 
-def same_samples(study: Study, fingerprint: str, verify: bool) -> Samples:
-    """Read the data as the main process did.
+def same_samples(study: Study, fingerprint: str, verify: bool = False) -> Samples:
+    """Read the data as the main process did, or refuse those that have changed since.
 
     Args:
-        study: what to read.
-        fingerprint: of the samples that the main process has read.
-        verify: as for :func:`load_samples`.
+        study: whose data.
+        fingerprint: of what the main process read.
+        verify: whether to hold the store against its digests; on its own machine the main process has just done so.
 
     Raises:
-        UserError: the data have changed since.
+        UserError: the data are others, or cannot be read.
     """
     samples = load_samples(study, verify=verify)
     if samples.fingerprint != fingerprint:
@@ -208,14 +211,15 @@ def same_samples(study: Study, fingerprint: str, verify: bool) -> Samples:
     return samples
 
 
-def _load_again(study: Study, fingerprint: str) -> Samples:
-    """Read the data as the main process did, for one of several processes side by side."""
+def load_again(study: Study, fingerprint: str, verify: bool = False) -> Samples:
+    """Read the data as :func:`same_samples` does, for one of several processes on a machine."""
     from subclass_kd.device import make_fabric
 
-    samples = same_samples(study, fingerprint, verify=False)  # the main process has just done so
+    samples = same_samples(study, fingerprint, verify)
     if isinstance(samples.images, OnDemand):
         alone = study.workers == "auto" and make_fabric(study).device.type != "cpu"
-        samples.images.processes = max(1, count_cores() // (1 if alone else count_workers(study)))
+        sharing = current().devices if current().count > 1 else 1 if alone else count_workers(study)
+        samples.images.processes = max(1, count_cores() // sharing)
     return samples
 
 
@@ -260,7 +264,7 @@ def _work(
         tell = lambda job, epoch: events.put((number, (job,), "epoch", epoch))  # noqa: E731
         make(study, load(), out, group, from_dict(choices), tell)
 
-    load = cache(lambda: _load_again(study, fingerprint))
+    load = cache(lambda: load_again(study, fingerprint))
     if number == 0:
         attempt((), lambda: check(study, load(), before).as_dict())
     while True:

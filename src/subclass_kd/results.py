@@ -75,7 +75,7 @@ def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str,
     results: dict[str, Any] = {
         "schema": 1,
         "study": study.model_dump(mode="json", exclude={**IDLE, "data": {"store_limit"}}),
-        "environment": _environment(study, choices) | {"trained_with": _trained_with(pooled)},
+        "environment": _environment(study, choices) | _trained_with(pooled),
         "data": describe([part.samples for part in parts]),
         "teachers": teachers,
         "label_bits": _label_bits(pooled) if "subclass" in teachers else None,
@@ -247,11 +247,15 @@ def _label_bits(pooled: _Pool) -> dict[str, Any]:
     }
 
 
-def _trained_with(pooled: _Pool) -> list[str]:
-    """List the versions that the networks were trained with: more than one where seeds were added later."""
+def _trained_with(pooled: _Pool) -> dict[str, list[Any]]:
+    """List the versions that the networks were trained with, and on how many devices; several where that changed."""
     trainings = [one for arm in pooled.study.arms for one in pooled.trainings("students", arm)]
     trainings += [one for teacher in teachers_of(pooled.study.arms) for one in pooled.trainings("teachers", teacher)]
-    return sorted({note["software"] for members in trainings for note in members if "software" in note})
+    notes = [note for members in trainings for note in members]
+    return {
+        "trained_with": sorted({note["software"] for note in notes if "software" in note}),
+        "devices": sorted({note.get("devices", 1) for note in notes}),
+    }
 
 
 def _environment(study: Study, choices: Choices) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from subclass_kd import store
 from subclass_kd.augment import Views
 from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
+from subclass_kd.team import ALONE, Team
 from subclass_kd.training import as_input
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ class Parts:
     Args:
         path: of the targets to come.
         mark: fingerprint of what decides them to the last digit; parts of another mark are not used.
+        rank: of the process whose share of the images they are.
     """
 
-    def __init__(self, path: Path, mark: str) -> None:
-        self._folder, self._mark = path.with_name(f".{path.stem}.parts"), mark
+    def __init__(self, path: Path, mark: str, rank: int = 0) -> None:
+        share = f".{rank}" if rank else ""
+        self._folder, self._mark = path.with_name(f".{path.stem}{share}.parts"), mark
 
     def read(self) -> list[Tensor]:
         """Read the parts (V, m, K) that join on from the first image."""
@@ -76,6 +79,7 @@ def compute(
     layout: torch.memory_format = torch.contiguous_format,
     parts: Parts | None = None,
     member_of: Tensor | None = None,
+    team: Team = ALONE,
 ) -> Tensor:
     """Give the teacher's logits for each view of each training image, in one pass over the images.
 
@@ -89,6 +93,7 @@ def compute(
         layout: in which images lie in memory.
         parts: keeps what is done every half minute, and gives what was kept before.
         member_of: (n,) int64, which of several teachers answers for each image.
+        team: whose processes each answer for their share of the batches, which are those of one device.
 
     Returns:
         (V, n, K) float32 on the CPU, in the order of the feed.
@@ -106,6 +111,9 @@ def compute(
         for own, share in zip(teachers, shares, strict=True)
         for batch in torch.split(share, batch_size)
     ]
+    ends = [0, *accumulate(len(batch) for _, batch in turns)]
+    mine = team.share(len(turns))
+    turns = turns[mine]
     begins = accumulate((len(batch) for _, batch in turns), initial=0)
     left = [turn for turn, begin in zip(turns, begins, strict=False) if begin >= start and len(turn[1])]
     fresh: list[Tensor] = []  # (V, B, K) each, on the device
@@ -119,7 +127,10 @@ def compute(
             part = torch.cat(fresh, dim=1).cpu()
             parts.write(done, part)
             done, fresh, saved = [*done, part], [], time.monotonic()
-    logits = torch.cat([*done, *(logits.cpu() for logits in fresh)], dim=1)  # (V, n, K), in the order of the turns
+    made = [*done, *(logits.cpu() for logits in fresh)]
+    at = slice(ends[mine.start], ends[mine.stop])
+    # (V, n, K), in the order of the turns
+    logits = team.whole(torch.cat(made, dim=1) if made else torch.empty(0), at, len(feed), (len(draws),))
     return logits if len(teachers) == 1 else logits[:, torch.cat(shares).argsort()]
 
 

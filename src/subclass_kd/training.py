@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from subclass_kd import curriculum
 from subclass_kd.augment import Views
+from subclass_kd.batch_norm import OverGlobalBatch
 from subclass_kd.checkpoint import Checkpoint, part, restore, state_of
 from subclass_kd.config import Network
 from subclass_kd.criterion import Criterion
@@ -26,6 +28,7 @@ from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.schedule import warmup_cosine
+from subclass_kd.team import ALONE, Team, current
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -130,6 +133,7 @@ def train_together(
     on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
     layout: torch.memory_format = torch.contiguous_format,
     checkpoint: Checkpoint | None = None,
+    abreast: Fabric | None = None,
 ) -> list[tuple[dict[str, Tensor], list[Epoch]]]:
     """Train networks on the same images, and give of each the weights of its best epoch, with the history of all.
 
@@ -152,26 +156,33 @@ def train_together(
         on_epoch: called after each epoch with the number of each network.
         layout: in which weights and images lie in memory; changes speed, and the last digits.
         checkpoint: keeps how far this is, and says where to go on; the result is that of a training without a stop.
+        abreast: the devices of this process's team, of which ``fabric`` is this process's own; each computes its share
+            of every batch. None for one device.
 
     Returns:
         Of each network, the weights of the best epoch on the CPU, by name, and what each epoch did.
 
     Raises:
-        UserError: a loss is no longer finite.
+        UserError: a loss is no longer finite, or there are more devices than images in a batch.
     """
+    team = current() if abreast else ALONE
     # Stacked weights have five dimensions, for which channels last means something else.
     model = models[0].to(memory_format=layout) if len(models) == 1 else Ensemble(models)
     decay = network.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
     rows, steps = pixels.rows, math.ceil(len(pixels.train) / network.batch_size)
     rate = warmup_cosine(network.epochs * steps)
-    learner, learning = fabric.setup(model, optimizer)
+    _check_shares(team, len(pixels.train), steps, network)
+    learner, learning = (abreast or fabric).setup(model, optimizer)
+    judged = fabric.setup_module(model) if abreast else learner  # alone: validation is no step of a team
+    normalised = OverGlobalBatch() if abreast else nullcontext()
     if network.compile:
         torch._dynamo.reset()  # what this process trained before must not decide what is compiled now
     forward = torch.compile(learner, dynamic=False) if network.compile else learner
 
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
-    feed, validation = (Feed(pixels.images, own, fabric) for own in (rows, pixels.validation))
+    share = team.share(len(pixels.validation))
+    feed, validation = (Feed(pixels.images, own, fabric) for own in (rows, pixels.validation[share]))
     criteria = [Criterion(lesson, rows, len(pixels.train), fabric) for lesson in lessons]
     given = lessons[0].weights
     weights = None if given is None else fabric.to_device(given[rows])  # (n + u,)
@@ -180,6 +191,7 @@ def train_together(
     torch.manual_seed(seed)  # dropout
     device, place = fabric.device, Place()
     earlier = checkpoint.read() if checkpoint else None
+    _check_same(team, Place(**earlier[1]) if earlier else place)
     if earlier:
         tensors, place = earlier[0], Place(**earlier[1])
         restore(tensors, model, optimizer, device)
@@ -192,7 +204,7 @@ def train_together(
     def keep(checkpoint: Checkpoint, place: Place, parts: Tensor) -> None:
         best = {f"kept.{member}.{name}": own for member in range(len(models)) for name, own in kept[member].items()}
         told = [[asdict(epoch) for epoch in history] for history in histories]
-        tensors = state_of(model, optimizer, device) | best | {"parts": parts}
+        tensors = state_of(model, optimizer, device) | best | {"parts": team.total(parts.clone())}
         checkpoint.write(tensors, asdict(replace(place, histories=told)))
 
     for number in range(place.epoch, network.epochs):
@@ -207,29 +219,43 @@ def train_together(
         # Batches of nearly one size: a last batch of one image would break batch normalisation.
         batches = order.tensor_split(steps)
         seen_rows = fabric.to_device(order)  # (n,)
+        shares = [team.share(len(batch)) for batch in batches]
         # Read once an epoch, and kept in one piece: small ones between what each step takes and gives back would let
         # memory grow with the steps.
-        parts = torch.empty(2 * len(lessons), len(order), device=fabric.device)  # total and hard of each network
+        parts = torch.zeros(2 * len(lessons), len(order), device=fabric.device)  # total and hard of each network
         done = sum(len(batch) for batch in batches[: place.step])
-        if done:
+        if done and team.leads:  # the others' are added up
             parts[:, :done] = tensors["parts"].to(device)
-        left = zip(seen_rows.tensor_split(steps)[place.step :], feed.batches(batches[place.step :]), strict=True)
-        for step, (batch, images) in enumerate(left, place.step):
+        own_batches = [batch[share] for batch, share in zip(batches, shares, strict=True)]
+        left = zip(seen_rows.tensor_split(steps)[place.step :], feed.batches(own_batches[place.step :]), strict=True)
+        for step, (every, images) in enumerate(left, place.step):
+            share = shares[step]
+            batch = every[share]  # of which this device computes so many, B
             for group in optimizer.param_groups:
                 group["lr"] = network.learning_rate * rate(number * steps + step)
+            if abreast:  # dropout: other numbers on each device, and after a stop the same
+                torch.manual_seed((seed + number * steps + step) * team.count + team.rank)
             seen = as_input(images if draws is None else views.render(images, draws[batch]), layout)
-            logits = forward(seen)  # (M, B, K), or (B, K) of one
+            with normalised:
+                logits = forward(seen)  # (M, B, K), or (B, K) of one
             found = [ask(own, batch, seen) for ask, own in zip(criteria, _by_model(logits), strict=True)]
             # Each network's gradient is that of its own mean.
             means = [(loss.total if weights is None else loss.total * weights[batch]).mean() for loss in found]
-            fabric.backward(sum(means[1:], means[0]))
+            # Gradients are averaged over devices: weighed so, the mean of theirs is that of the whole batch.
+            weight = len(batch) * team.count / len(every)
+            (abreast or fabric).backward(weight * sum(means[1:], means[0]))
             learning.step()
             learning.zero_grad(set_to_none=True)
-            parts[:, done : done + len(batch)] = torch.stack([own.detach() for loss in found for own in loss])
-            done += len(batch)
-            if checkpoint and checkpoint.due and step + 1 < steps:
+            own = slice(done + share.start, done + share.stop)
+            parts[:, own] = torch.stack([part.detach() for loss in found for part in loss])
+            done += len(every)
+            if checkpoint and step + 1 < steps and checkpoint.due_in(team):
                 keep(checkpoint, Place(number, step + 1, time.perf_counter() - started), parts[:, :done])
-        predicted = _by_model(predict(learner, validation, fabric, layout=layout))  # (n, K) each
+        answers = predict(judged, validation, fabric, layout=layout)
+        predicted = _by_model(
+            team.whole(answers, team.share(len(pixels.validation)), len(pixels.validation))
+        )  # (n, K) each
+        team.total(parts)
         seconds = time.perf_counter() - started
         for member, (lesson, history) in enumerate(zip(lessons, histories, strict=True)):
             log_loss, f1 = _judge(predicted[member], lesson, pixels)
@@ -241,9 +267,22 @@ def train_together(
                 kept[member] = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             on_epoch(member, history[-1])
         place = Place(number + 1)
-        if checkpoint and checkpoint.due and number + 1 < network.epochs:
+        if checkpoint and number + 1 < network.epochs and checkpoint.due_in(team):
             keep(checkpoint, place, parts[:, :0])
     return list(zip(kept, histories, strict=True))
+
+
+def _check_shares(team: Team, images: int, steps: int, network: Network) -> None:
+    if team.count > images // steps:
+        where = f'key "{type(network).__name__.lower()}.batch_size"'
+        found = f"{network.batch_size}, and with it {images // steps} images in a batch for {team.count} devices"
+        raise UserError(where, found, "an image for each device at least", "Take fewer devices.")
+
+
+def _check_same(team: Team, place: Place) -> None:
+    """Refuse a checkpoint that other processes of the team do not see: they would wait for each other without end."""
+    if any(team.largest(number) != -team.largest(-number) for number in (place.epoch, place.step)):
+        raise UserError("a checkpoint", "another on another machine", "a run folder that all nodes see alike")
 
 
 def _by_model(logits: Tensor) -> tuple[Tensor, ...]:

@@ -18,12 +18,13 @@ from subclass_kd.build import network_cost
 from subclass_kd.checkpoint import Checkpoint, no_stop_but_at_a_checkpoint
 from subclass_kd.config import Network, Study
 from subclass_kd.data.rows import Samples
-from subclass_kd.device import make_fabric
+from subclass_kd.device import make_fabric, make_team_fabric
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
 from subclass_kd.files import fingerprint, write_json
 from subclass_kd.plan import Job
+from subclass_kd.team import current
 from subclass_kd.training import Lesson
 
 
@@ -120,7 +121,8 @@ def _train(
     chosen = (bench.choices.teacher if role == "teacher" else bench.choices.student).chosen
     decides = [job.recipe for job in jobs], asdict(chosen), bench.choices.device
     learned_from = [store.checksum(bench.out / path) for job in jobs for path in job.needs]
-    checkpoint = Checkpoint(bench.out / jobs[0].path, fingerprint(*decides, learned_from))
+    team = current()
+    checkpoint = Checkpoint(bench.out / jobs[0].path, fingerprint(*decides, learned_from), writes=team.leads)
     with no_stop_but_at_a_checkpoint():
         trained = training.train_together(
             models,
@@ -133,13 +135,17 @@ def _train(
             lambda number, epoch: on_epoch(jobs[number], epoch),
             chosen.memory_format,
             checkpoint,
+            make_team_fabric(bench.study, chosen.precision) if team.count > 1 else None,
         )
+        if not team.leads:
+            return
         seconds = sum(epoch.seconds for epoch in trained[0][1]) / len(jobs)
         for job, lesson, (weights, history) in zip(jobs, lessons, trained, strict=True):
             notes = {
                 "best": asdict(training.best_epoch(history, lesson)),
                 "history": [asdict(epoch) for epoch in history],
                 "train_seconds": seconds,
+                "devices": team.count,
                 "software": f"torch {torch.__version__}, subclass-kd {subclass_kd.__version__}",
             }
             store.save(bench.out / job.path, weights, job.recipe, notes)
