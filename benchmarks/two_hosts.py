@@ -1,14 +1,14 @@
 """One training over two hosts: two network namespaces, joined by a cable that is none, and torchrun in each.
 
-    sudo python -m benchmarks.two_hosts [--epochs N] [--repeats N] [--json FILE]
+    sudo python -m benchmarks.two_hosts [--epochs N] [--repeats N] [--delay MS] [--float32] [--json FILE]
 
 Each namespace has an address of its own and one process; what they tell each other goes through the kernel's network as
 between two machines, without its delays (--delay MS adds them, where the kernel can). The same study by one process,
 and by two on one host, stand beside it: losses epoch by epoch, and how long the students' trainings take. Namespaces
 share this machine's cores, and need root and iproute2; where they cannot be had, this says so and exits with 0.
 
-The learning rate is a tenth of the default: at the default, a difference in the last digit, such as that between two
-layouts of one process, grows to 1e-2 of a loss within a few dozen steps, and would hide any other.
+The networks are the package's small ones in float64. In float32 a difference in the last digit, such as that between
+two layouts of one process, grows to 1e-2 of a loss within a few dozen steps (--float32 shows it), and would hide any other.
 """
 
 from __future__ import annotations
@@ -27,15 +27,39 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor, nn
 
 from benchmarks.machine import describe_machine
 from subclass_kd import store
+from subclass_kd.networks import SmallConvNet, SmallResNet
 
 HOSTS = {"skd-a": "10.89.0.1", "skd-b": "10.89.0.2"}
 LINKS = {"skd-a": "skd-va", "skd-b": "skd-vb"}
 PORT = "29531"
+CONVNET, RESNET = "benchmarks.two_hosts:convnet", "benchmarks.two_hosts:resnet"
 SKD = ["-m", "subclass_kd.cli", "run"]
 WAYS = ("one process", "two processes, one host", "two processes, two hosts")
+
+
+class Double(nn.Module):
+    """A network that computes in float64, where sums in another order are the same to thirteen digits."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give logits for images (B, C, H, W)."""
+        logits: Tensor = self.body(images.double())
+        return logits
+
+
+def convnet(**options: Any) -> Double:
+    return Double(SmallConvNet(**options))
+
+
+def resnet(**options: Any) -> Double:
+    return Double(SmallResNet(**options))
 
 
 def ip(*arguments: str) -> None:
@@ -100,7 +124,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--delay", type=float, default=0.0, help="milliseconds each way between the hosts")
-    parser.add_argument("--student", default="small:convnet")
+    parser.add_argument("--float32", action="store_true", help="the networks as they are used")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if os.geteuid() or shutil.which("ip") is None:
@@ -109,8 +133,8 @@ def main() -> None:
     content = {
         "device": "cpu",
         "data": {"train_images": 1200},
-        "teacher": {"options": {"width": 8}, "epochs": 2, "learning_rate": 0.001},
-        "student": {"model": options.student, "epochs": options.epochs, "learning_rate": 0.001},
+        "teacher": {"model": "small:resnet" if options.float32 else RESNET, "options": {"width": 8}, "epochs": 2},
+        "student": {"model": "small:convnet" if options.float32 else CONVNET, "epochs": options.epochs},
         "distillation": {"views": 2},
         "arms": ["scratch", "kd", "skd"],
         "seeds": 1,
@@ -136,10 +160,11 @@ def main() -> None:
 def report(options: argparse.Namespace, losses: dict[str, list[float]], seconds: dict[str, list[float]]) -> None:
     """Print what was found, and write it where it was asked for."""
     one = WAYS[0]
-    print(f"{options.student}, {options.epochs} epochs of 1,200 images, 3 arms, {options.repeats} runs in turns")
+    digits = "float32" if options.float32 else "float64"
+    print(f"{digits}, {options.epochs} epochs of 1,200 images, 3 arms, {options.repeats} runs in turns")
     print(f"{describe_machine()}; delay {options.delay} ms each way between the hosts")
     content: dict[str, Any] = {"machine": describe_machine(), "delay_ms": options.delay, "seconds": seconds}
-    content["student"], content["largest_loss_difference"], content["ratio"] = options.student, {}, {}
+    content |= {"digits": digits, "largest_loss_difference": {}, "ratio": {}}
     for way in WAYS:
         differs = max(abs(own - theirs) for own, theirs in zip(losses[way], losses[one], strict=True))
         ratios = [own / base for own, base in zip(seconds[way], seconds[one], strict=True)]

@@ -60,7 +60,8 @@ class _Normalisation(Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Any:
         # The kernel that one device would use, which is several times faster than torch.var_mean.
-        own_mean, own_variance = torch.batch_norm_update_stats(images.float(), None, None, 0.0)  # (C,) each
+        wide = torch.promote_types(images.dtype, torch.float32)
+        own_mean, own_variance = torch.batch_norm_update_stats(images.to(wide), None, None, 0.0)  # (C,) each
         own_count = own_mean.new_tensor([images.numel() / images.shape[1]])
         rank, size = distributed.get_rank(), distributed.get_world_size()
         every = own_mean.new_zeros(size, 2 * len(own_mean) + 1)
@@ -70,7 +71,7 @@ class _Normalisation(Function):
         count = counts.sum()
         mean = (counts * means).sum(0) / count
         variance = (counts * (variances + (means - mean) ** 2)).sum(0) / count
-        mean, variance = mean.float(), variance.float()
+        mean, variance = mean.to(wide), variance.to(wide)
         ctx.save_for_backward(images, weight, mean, variance, count)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance, count)
@@ -83,7 +84,7 @@ class _Normalisation(Function):
         _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, images, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
         )
-        sums = torch.stack([of_weight, of_bias]).float()  # (2, C)
+        sums = torch.stack([of_weight, of_bias]).to(mean.dtype)  # (2, C)
         distributed.all_reduce(sums)
         slope, shift = sums / count
         inverse = (variance + ctx.eps).rsqrt()

@@ -32,7 +32,7 @@ class Checkpoint:
         writes: whether this process writes it; in a team the first one does.
     """
 
-    def __init__(self, path: Path, recipe: str, seconds: float = SECONDS, writes: bool = True) -> None:
+    def __init__(self, path: Path, recipe: str, seconds: float = SECONDS, *, writes: bool = True) -> None:
         self._writes = writes
         self._path = path.with_name(f".{path.stem}.checkpoint")
         self._recipe, self._seconds, self._written = recipe, seconds, time.monotonic()

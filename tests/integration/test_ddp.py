@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from benchmarks import two_hosts
 
 from subclass_kd import store
 from subclass_kd.errors import UserError
@@ -19,6 +21,7 @@ from subclass_kd.study_file import load_study
 from subclass_kd.team import Team
 from subclass_kd.together import check_together, joined
 
+ROOT = Path(__file__).parents[2]
 SKD = ["-m", "subclass_kd.cli", "run"]
 TRAINED = ("teachers/class", "teachers/subclass", "students/scratch", "students/kd", "students/skd")
 
@@ -34,8 +37,9 @@ def study_file(small_idx_folder, tmp_path_factory):
     """A study whose 320 training images make batches of 46 and 45, which two processes cannot halve."""
     content = {
         "data": {"kind": "fashion-mnist", "root": str(small_idx_folder)},
-        "teacher": {"options": {"width": 4}, "epochs": 2, "batch_size": 50},
-        "student": {"options": {"width": 4}, "epochs": 8, "batch_size": 50, "learning_rate": 0.003},
+        # Our own networks in float64. In float32 a last digit grows tenfold every few epochs, in one process as in two.
+        "teacher": {"model": two_hosts.RESNET, "options": {"width": 4}, "epochs": 2, "batch_size": 50},
+        "student": {"model": two_hosts.CONVNET, "options": {"width": 4}, "epochs": 5, "batch_size": 50},
         "distillation": {"views": 2},
         "arms": ["scratch", "kd", "skd"],
         "seeds": 1,
@@ -57,7 +61,7 @@ def together(study_file, alone, python, tmp_path_factory):
     """The same study by two processes that torchrun starts, after the other, whose measured choices it takes over."""
     out = tmp_path_factory.mktemp("together") / "run"
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
-    done = python(*torchrun, *SKD, study_file, "--out", out, "--devices", "2", "--json")
+    done = python(*torchrun, *SKD, study_file, "--out", out, "--devices", "2", "--json", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout)
 
@@ -66,25 +70,29 @@ def test_loss_curves_are_those_of_one_process(alone, together):
     for name in TRAINED:
         one, two = (store.notes(out / f"{name}-seed0.safetensors") for out, _ in (alone, together))
         assert (one["devices"], two["devices"]) == (1, 2)
-        assert len(one["history"]) == len(two["history"]) == (2 if name.startswith("teachers") else 8)
+        assert len(one["history"]) == len(two["history"]) == (2 if name.startswith("teachers") else 5)
         for own, theirs in zip(one["history"], two["history"], strict=True):
             for part in ("loss", "hard", "soft"):
-                assert abs(own[part] - theirs[part]) < 1e-5, (name, own["epoch"], part)
-            assert abs(own["validation_log_loss"] - theirs["validation_log_loss"]) < 1e-4, (name, own["epoch"])
+                assert abs(own[part] - theirs[part]) < 1e-6, (name, own["epoch"], part)
+            assert abs(own["validation_log_loss"] - theirs["validation_log_loss"]) < 1e-6, (name, own["epoch"])
+        weights = (store.load(out / f"{name}-seed0.safetensors") for out, _ in (alone, together))
+        assert all(
+            own.allclose(theirs, rtol=0, atol=1e-9) for own, theirs in zip(*map(dict.values, weights), strict=True)
+        )
 
 
 def test_targets_are_the_teachers_for_every_image_in_its_place(alone, together):
     for name in ("class", "subclass"):
         one, two = (store.load(out / f"targets/{name}-seed0.safetensors")["logits"] for out, _ in (alone, together))
         assert one.shape == two.shape == (2, 320, 2 if name == "class" else 10)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-4)
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
 
 
 def test_results_are_those_of_one_process_and_say_how_many_there_were(alone, together):
     (_, one), (_, two) = alone, together
     for arm in ("scratch", "kd", "skd"):
         for metric in ("f1", "auroc", "brier"):
-            assert two["arms"][arm][metric]["mean"] == pytest.approx(one["arms"][arm][metric]["mean"], abs=1e-3)
+            assert two["arms"][arm][metric]["mean"] == pytest.approx(one["arms"][arm][metric]["mean"], abs=1e-6)
     assert (one["environment"]["devices"], two["environment"]["devices"]) == ([1], [2])
     assert one["study"] == two["study"]
 
@@ -93,7 +101,7 @@ def test_a_team_that_is_stopped_goes_on_to_the_same_weights(study_file, together
     """The two processes are here skd's own; the signal comes to the first alone, and both stop at one step."""
     out = tmp_path / "run"
     command = [sys.executable, *SKD, str(study_file), "--out", str(out), "--devices", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     deadline = time.monotonic() + 100
     while not (out / "targets/subclass-seed0.safetensors").exists():
         assert process.poll() is None, process.stderr.read()
@@ -105,14 +113,14 @@ def test_a_team_that_is_stopped_goes_on_to_the_same_weights(study_file, together
     assert process.returncode == 143, errors
     assert errors.splitlines()[-1].startswith("skd: Interrupted. What a run has finished is kept")
     assert not (out / "results.json").exists()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     for name in TRAINED:
         undisturbed, resumed = (store.load(run / f"{name}-seed0.safetensors") for run in (together[0], out))
         assert all(undisturbed[key].equal(resumed[key]) for key in undisturbed), name
 
 
-def started_by_srun(arguments, cwd=None):
+def started_by_srun(arguments):
     """Start two processes as SLURM does, and give their exit codes and what they said."""
     slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "127.0.0.1", "MASTER_PORT": free_port()}
     pipe = subprocess.PIPE
@@ -120,7 +128,7 @@ def started_by_srun(arguments, cwd=None):
         subprocess.Popen(
             [sys.executable, *SKD, *map(str, arguments)],
             env={**os.environ, **slurm, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
-            cwd=cwd,
+            cwd=ROOT,
             stdout=pipe,
             stderr=pipe,
             text=True,
@@ -164,6 +172,7 @@ class Net(nn.Module):
 def test_a_fault_of_one_process_ends_all_with_its_words(study_file, together, tmp_path):
     (tmp_path / "net.py").write_text(MODEL)
     arguments = ["--devices", "2", "--set", "student={model: 'net:Net', epochs: 3}", "--set", "arms=[scratch]"]
+    arguments += ["--set", "teacher.model=small:resnet"]
     command = [sys.executable, *SKD, study_file, "--out", "run", *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
