@@ -31,15 +31,30 @@ PASSED_ON = ("SUBCLASS_KD_CACHE",)
 
 @contextlib.contextmanager
 def on_cluster(address: str | None = None, mirror: Mirror | None = None) -> Iterator[Engine]:
-    """Connect to a Ray cluster for a while.
+    """Connect to a Ray cluster for a while, as :func:`connected` does.
 
     Args:
-        address: of the cluster, as ``ray.init`` takes it; None for what RAY_ADDRESS says, the cluster that this machine
-            belongs to, or a new one of this machine alone.
+        address: of the cluster.
         mirror: of the store that the run folder is in, if it is in one.
 
     Yields:
         What runs a study's jobs there: an engine for :func:`subclass_kd.study.run_study`.
+
+    Raises:
+        UserError: Ray is not installed, or there is no such cluster.
+    """
+    with connected(address):
+        yield partial(run_jobs, mirror=mirror)
+
+
+@contextlib.contextmanager
+def connected(address: str | None, **options: Any) -> Iterator[None]:
+    """Be connected to a Ray cluster for a while; a connection that is there is taken, and stays.
+
+    Args:
+        address: of the cluster, as ``ray.init`` takes it, "auto" for the one that runs on this machine; None for what
+            RAY_ADDRESS says, or a new one of this machine alone.
+        options: further ones of ``ray.init``.
 
     Raises:
         UserError: Ray is not installed, or there is no such cluster.
@@ -49,27 +64,29 @@ def on_cluster(address: str | None = None, mirror: Mirror | None = None) -> Iter
     import ray
 
     if ray.is_initialized():
-        yield partial(run_jobs, mirror=mirror)
+        yield
         return
+    # Ray itself would join whichever cluster it finds running here, which may be another user's.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     _check_answers(address)
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _no_cluster(address, error) from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, handler)  # which Ray takes for itself
     try:
-        yield partial(run_jobs, mirror=mirror)
+        yield
     finally:
         ray.shutdown()
 
 
-def _check_answers(address: str | None) -> None:
+def _check_answers(address: str) -> None:
     """Refuse a host and port where nobody listens: Ray itself would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         return  # "auto", or nonsense, which Ray refuses at once
     try:
@@ -78,8 +95,8 @@ def _check_answers(address: str | None) -> None:
         raise _no_cluster(address, error) from None
 
 
-def _no_cluster(address: str | None, error: Exception) -> UserError:
-    found = f"{address or 'no address'}, where no cluster answers ({error})"
+def _no_cluster(address: str, error: Exception) -> UserError:
+    found = f"{address}, where no cluster answers ({error})"
     return UserError("--address", found, "HOST:PORT, as ray start prints it", "Start Ray there.")
 
 

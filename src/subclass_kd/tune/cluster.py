@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from subclass_kd.engine_ray import PASSED_ON, connected
 from subclass_kd.errors import UserError
 from subclass_kd.tune.worker import Search, work
 
@@ -17,7 +18,7 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
     Args:
         search: its folder and database must be reached from every node by the same path and URL.
         device: that they compute on, as :class:`Choices` names it.
-        address: of the cluster; None takes the one that RAY_ADDRESS names, or else starts one on this machine.
+        address: of the cluster, as for :func:`subclass_kd.engine_ray.connected`.
         watch: called while they work.
 
     Raises:
@@ -26,15 +27,8 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
     import ray
 
     on_gpu = not device.startswith("cpu")
-    # Ray itself would join whichever cluster it finds running here, which may be another user's.
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    passed = {name: os.environ[name] for name in ("SUBCLASS_KD_CACHE",) if name in os.environ}
-    try:
-        ray.init(address=address, runtime_env={"env_vars": passed}, log_to_driver=False, include_dashboard=False)
-    except (ConnectionError, ValueError) as error:
-        found = f"no cluster that answers ({str(error).splitlines()[0]})"
-        raise UserError(f"--address {address}", found, "a Ray cluster", "Start one: ray start --head.") from None
-    try:
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    with connected(address, runtime_env={"env_vars": passed}):
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         there = int(resources.get("GPU" if on_gpu else "CPU", 0))
         count = there if search.study.workers == "auto" else search.study.workers
@@ -48,8 +42,6 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
                     ray.get(each)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause if isinstance(error.cause, UserError) else RuntimeError(str(error)) from None
-    finally:
-        ray.shutdown()
 
 
 def _work(search: Search, folder: str) -> None:
