@@ -8,8 +8,7 @@ and by two on one host, stand beside it: losses epoch by epoch, and how long the
 share this machine's cores, and need root and iproute2; where they cannot be had, this says so and exits with 0.
 
 The networks are the package's small ones in float64. In float32 a difference in the last digit, such as that between
-two layouts of one process, grows to 1e-2 of a loss within a few dozen steps (--float32 shows it), and would hide any
-other.
+two layouts of one process, grows to 1e-2 of a loss within a few dozen steps (see --float32), and would hide any other.
 """
 
 from __future__ import annotations
