@@ -205,12 +205,14 @@ def prediction(found: dict[str, Any]) -> str:
     for gain in ("skd - kd", "skd - scratch"):
         bits = {name: row["spearman"] for name, row in found[gain].items() if ", " in name}
         sure = [name.replace("_", " ") for name, row in bits.items() if row["ci95"][0] > 0]
+        less = [name.replace("_", " ") for name, row in bits.items() if row["ci95"][1] < 0]
         best = max(bits, key=lambda name: bits[name]["value"])
         low, high = bits[best]["ci95"]
         named = f"{best.replace('_', ' ')} ({bits[best]['value']:+.2f}, {low:+.2f} to {high:+.2f})"
         which = (
             f"the intervals of {', '.join(sure)} are above zero" if sure else "no estimator's interval is above zero"
         )
+        which += f"; below zero, the more bits the smaller the gain, are those of {', '.join(less)}" if less else ""
         said.append(f"- {gain}: {which}; the highest rank correlation has {named}.")
     return "\n".join(said)
 

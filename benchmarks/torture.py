@@ -1,6 +1,6 @@
 """Runs that are killed at random moments, and folders whose files are spoiled: is anything lost, or wrong in silence?
 
-    python -m benchmarks.torture [--kills N] [--faults N] [--json docs/torture.json]
+    python -m benchmarks.torture [--kills N] [--faults N] [--workers N...] [--json docs/torture.json]
 
 A small study (two seeds, three arms) is first run without a disturbance. Then `skd run` is begun in a new folder, with
 one worker or two, and stopped after a random time by SIGKILL, SIGTERM or SIGINT, again and again until it ends, in as
@@ -49,6 +49,7 @@ STUDY: dict[str, Any] = {
     "seeds": 2,
     "device": "cpu",
 }
+WORKERS = [1, 2]
 REFUSED, FAULT = 2, 1  # exit codes
 # Copies of this process, which has loaded torch and computed nothing: a start takes no seconds.
 FORK = multiprocessing.get_context("fork")
@@ -123,7 +124,7 @@ def kill(folder: Path, whole: Any, kills: int, seconds: float, draw: random.Rand
     while sum(count[sign.name] for sign in stopped.values()) < kills:
         out, code = folder / f"stopped-{count['runs']}", None
         while code is None or code in stopped:
-            workers, stop = draw.choice((1, 2)), draw.choice((*stopped.values(),))
+            workers, stop = draw.choice(WORKERS), draw.choice((*stopped.values(),))
             enough = sum(count[sign.name] for sign in stopped.values()) >= kills
             code = attempt(out, folder / "told", workers, None if enough else draw.uniform(0, seconds), stop)
             if code in stopped:
@@ -145,7 +146,7 @@ def spoil(folder: Path, whole: Any, change: Callable[[bytes], bytes], draw: rand
     path = draw.choice(files)
     before = path.read_bytes()
     path.write_bytes(change(before))
-    code = attempt(out, told, draw.choice((1, 2)))
+    code = attempt(out, told, draw.choice(WORKERS))
     said = told.read_text()
     name = path.relative_to(out).as_posix()
     same = results(out) == whole
@@ -163,7 +164,7 @@ def spoil(folder: Path, whole: Any, change: Callable[[bytes], bytes], draw: rand
 
 def fill(folder: Path, whole: Any, draw: random.Random) -> str:
     """Run with a limit on the size of files, then without, and say what came of it."""
-    out, told, workers = folder / "full", folder / "told", draw.choice((1, 2))
+    out, told, workers = folder / "full", folder / "told", draw.choice(WORKERS)
     code = attempt(out, told, workers, most_bytes=draw.randrange(200, 60_000))
     return then_end(out, told, whole, code)
 
@@ -178,7 +179,7 @@ def close(folder: Path, whole: Any, draw: random.Random) -> str:
     closed = draw.choice([[out], *([path] for path in out.rglob("*") if path.is_dir()), [out, *out.rglob("*/")]])
     for path in closed:
         path.chmod(0o555)
-    code = attempt(out, told, draw.choice((1, 2)))
+    code = attempt(out, told, draw.choice(WORKERS))
     for path in closed:
         path.chmod(0o755)
     return then_end(out, told, whole, code)
@@ -208,12 +209,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="drawn from these for each run")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     import subclass_kd.report
     import subclass_kd.results
     import subclass_kd.work  # noqa: F401 - with torch, before the first copy
 
+    WORKERS[:] = options.workers
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -170,7 +170,7 @@ def test_a_checkpoint_of_another_recipe_or_a_damaged_one_is_passed_over(pixels, 
 def test_a_little_torture():
     """What benchmarks.torture does a hundred times."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.torture", "--kills", "2", "--faults", "1"],
+        [sys.executable, "-m", "benchmarks.torture", "--kills", "2", "--faults", "1", "--workers", "1"],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
@@ -207,6 +207,7 @@ STUDY = {
     "device": "cpu",
 }
 SCRIPT = f"""
+import signal
 import sys
 from pathlib import Path
 from subclass_kd.study import Silent, run_study
@@ -217,6 +218,7 @@ class Telling(Silent):
         print(job.path, event, flush=True)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
     run_study(make_study({STUDY} | {{"workers": 2}}), Path(sys.argv[1]), Telling())
 """
 
