@@ -74,7 +74,8 @@ def dose(report: dict[str, Any], path: Path) -> None:
             line[0].set_ylabel(f"{gain}, points of F1")
         for axes in grid[1]:
             axes.set_xlabel("label bits an image")
-        known = ", ".join(f"{shape} {count:,}" for count, shape in shapes.items())
+        words = {"o": "circles", "^": "triangles", "s": "squares", "D": "diamonds", "v": "hanging triangles"}
+        known = ", ".join(f"{words[shape]} {count:,}" for count, shape in shapes.items())
         figure.suptitle(
             f"white: bits on training images, black: on held-out ones; training images: {known}", fontsize=9
         )

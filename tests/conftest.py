@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 import subprocess
 import sys
 
@@ -75,5 +76,24 @@ def python():
             timeout=120,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def skd(monkeypatch, capsys):
+    """Give the function that runs ``skd`` in this process, which has loaded torch, as if it were called in a folder."""
+
+    def run(*arguments, cwd):
+        from subclass_kd.cli import main
+
+        monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return subprocess.CompletedProcess(arguments, end.value.code or 0, *capsys.readouterr())
 
     return run

@@ -110,7 +110,7 @@ def contents(folder):
     }
 
 
-def skd(python, folder, *arguments):
+def skd_process(python, folder, *arguments):
     """Run ``skd`` and note whether torch was loaded; a check of sys.modules at exit costs nothing."""
     code = (
         "import atexit, sys, pathlib\n"
@@ -122,10 +122,11 @@ def skd(python, folder, *arguments):
 
 
 @pytest.mark.parametrize("wrong", [*QUICK, *SLOW])
-def test_wrong_input_gets_one_line_exit_2_and_leaves_nothing(python, folder, wrong):
+def test_wrong_input_gets_one_line_exit_2_and_leaves_nothing(python, skd, folder, monkeypatch, wrong):
     arguments, found, remedy = (QUICK | SLOW)[wrong]
     before = contents(folder)
-    process = skd(python, folder, *arguments)
+    monkeypatch.syspath_prepend(folder)
+    process = skd_process(python, folder, *arguments) if wrong in QUICK else skd(*arguments, cwd=folder)
     assert process.returncode == 2, process.stderr
     (line,) = process.stderr.splitlines()
     assert line.startswith("skd: ")
@@ -178,7 +179,7 @@ def quickest(call, times=3):
 )
 def test_help_and_a_refusal_answer_without_torch_and_at_once(python, folder, arguments):
     """Under 1 s on a quiet machine; three times that here, where others compute."""
-    assert skd(python, folder, *arguments).stdout.endswith("False\n")
+    assert skd_process(python, folder, *arguments).stdout.endswith("False\n")
     assert quickest(lambda: python("-m", "subclass_kd.cli", *arguments, cwd=folder)) < 3
 
 

@@ -41,6 +41,16 @@ def test_a_file_is_valid_for_the_recipe_that_made_it_alone(path):
 def test_a_file_of_another_format_is_not_valid(path, monkeypatch):
     monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
     assert not store.is_valid(path, "abc")
+    assert not store.is_damaged(path)
+
+
+def test_a_flipped_bit_of_the_format_makes_a_damaged_file_not_one_of_another(path):
+    written = f'"format":"{store.FORMAT}"'.encode()
+    content = path.read_bytes()
+    assert written in content
+    path.write_bytes(content.replace(written, f'"format":"{store.FORMAT - 1}"'.encode()))
+    assert not store.is_valid(path, "abc")
+    assert store.is_damaged(path)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 40, -1])

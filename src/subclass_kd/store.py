@@ -67,10 +67,8 @@ def is_valid(path: Path, recipe: str) -> bool:
 
 
 def is_damaged(path: Path) -> bool:
-    """Say whether a file is there and not as it was written; one of another version's format is not."""
+    """Say whether a file is there and not as it was written, in this version's format or another's."""
     try:
-        if _header(path).get("format", str(FORMAT)) != str(FORMAT):
-            return False
         _check(path)
     except FileNotFoundError:
         return False

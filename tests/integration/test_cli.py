@@ -30,12 +30,9 @@ def study_file(small_idx_folder, tmp_path):
     return path
 
 
-def skd(*arguments, cwd):
-    return subprocess.run([*SKD, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def test_run_prints_the_answer_first_then_tables_and_where_the_files_are(study_file, tmp_path):
-    done = skd("run", study_file, cwd=tmp_path)
+def test_run_prints_the_answer_first_then_tables_and_where_the_files_are(skd, study_file, tmp_path):
+    command = [*SKD, "run", study_file]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     assert lines[0].startswith(("skd beats scratch by", "skd is worse than scratch", "Inconclusive: skd minus scratch"))
@@ -54,7 +51,7 @@ def test_run_prints_the_answer_first_then_tables_and_where_the_files_are(study_f
     assert (tmp_path / "skd-runs/study/report.html").exists()
 
 
-def test_run_takes_workers_out_and_changed_keys(study_file, tmp_path):
+def test_run_takes_workers_out_and_changed_keys(skd, study_file, tmp_path):
     arguments = ["--out", "here", "--workers", "2", "--set", "seeds=[7]", "--set", "arms=[scratch]", "--json"]
     done = skd("run", study_file, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -65,9 +62,9 @@ def test_run_takes_workers_out_and_changed_keys(study_file, tmp_path):
     assert not (tmp_path / "here/teachers").exists()
 
 
-def test_demo_runs_on_what_the_package_holds(tmp_path):
+def test_demo_runs_on_what_the_package_holds(skd, tmp_path):
     arguments = ["--seeds", "1", "--set", "teacher.epochs=1", "--set", "student.epochs=1", "--set", "arms=[skd]"]
-    done = skd("demo", *arguments, "--json", cwd=tmp_path)
+    done = skd("demo", *arguments, "--workers", "1", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
     assert len(data["subclasses"]) == 10
@@ -75,7 +72,7 @@ def test_demo_runs_on_what_the_package_holds(tmp_path):
 
 
 @pytest.mark.parametrize(("workers", "asked"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on(study_file, tmp_path, workers, asked):
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(skd, study_file, tmp_path, workers, asked):
     command = [*SKD, "run", str(study_file), "--set", "student.epochs=15", "--workers", str(workers)]
     process = subprocess.Popen(
         command,

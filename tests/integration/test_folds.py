@@ -22,7 +22,7 @@ SMALL = {
     "distillation": {"views": 1},
     "arms": ["scratch", "kd", "skd"],
     "seeds": 2,
-    "workers": 2,
+    "workers": 1,
     "device": "cpu",
 }
 

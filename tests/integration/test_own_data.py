@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +19,8 @@ XRAYS = Path(__file__).parents[3] / "shared/data/chest_xray"
 QUICK = [
     "teacher.model=small:resnet", "teacher.pretrained=false", "teacher.options={width: 4}", "teacher.epochs=2",
     "student.model=small:convnet", "student.pretrained=false", "student.options={width: 4}", "student.epochs=4",
-    "distillation.views=2", "seeds=2",
+    "distillation.views=2", "seeds=2", "workers=1",
 ]  # fmt: skip
-
-
-def skd(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "subclass_kd.cli", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def settings(*values):
@@ -55,7 +42,7 @@ def mhist(tmp_path_factory):
         ("each", [f"{'HP' if votes < 4 else 'SSA'} {votes}/7" for votes in range(8)]),
     ],
 )
-def test_synthetic_mhist_runs_through_the_example_with_small_networks(mhist, tmp_path, mapping, subclasses):
+def test_synthetic_mhist_runs_through_the_example_with_small_networks(skd, mhist, tmp_path, mapping, subclasses):
     changes = settings(f"data.root={mhist}", "data.size=24", f"votes.subclasses={mapping}", *QUICK)
     done = skd("run", EXAMPLES / "mhist.yaml", *changes, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -100,7 +87,7 @@ def test_the_votes_of_a_whole_synthetic_mhist_are_those_worked_out_by_hand(tmp_p
     assert (rows.stage[rows.train] == 7 - level[rows.train]).all()
 
 
-def test_radiologists_votes_run_with_every_arm_and_patients_on_one_side(tmp_path):
+def test_radiologists_votes_run_with_every_arm_and_patients_on_one_side(skd, tmp_path):
     done = skd("run", EXAMPLES / "lidc_votes.yaml", *settings(*QUICK), "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run/results.json").read_text())
@@ -132,7 +119,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def test_a_folder_becomes_a_study_that_runs_as_it_is(folder, tmp_path):
+def test_a_folder_becomes_a_study_that_runs_as_it_is(skd, folder, tmp_path):
     written = skd("init", folder, "-o", "study.yaml", cwd=tmp_path)
     assert written.returncode == 0, written.stderr
     study = yaml.safe_load((tmp_path / "study.yaml").read_text())
@@ -150,7 +137,7 @@ def test_a_folder_becomes_a_study_that_runs_as_it_is(folder, tmp_path):
     assert skd("init", folder, "-o", "study.yaml", cwd=tmp_path).returncode == 2
 
 
-def test_check_takes_data_as_well_as_a_study_and_exits_2_on_errors(folder, tmp_path):
+def test_check_takes_data_as_well_as_a_study_and_exits_2_on_errors(skd, folder, tmp_path):
     copy = tmp_path / "copy"
     for path in folder.rglob("*.png"):
         target = copy / path.relative_to(folder)
@@ -182,7 +169,7 @@ def test_every_fold_is_a_run_of_its_own(folder, tmp_path):
 
 
 @pytest.mark.skipif(not XRAYS.exists(), reason=f"the chest X-rays are not here: {XRAYS}")
-def test_the_chest_xrays_get_their_study_duplicates_and_patients_by_themselves(tmp_path):
+def test_the_chest_xrays_get_their_study_duplicates_and_patients_by_themselves(skd, tmp_path):
     assert skd("init", XRAYS, "-o", "study.yaml", cwd=tmp_path).returncode == 0
     checked = skd("check", "study.yaml", "--json", cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout

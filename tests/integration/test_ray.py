@@ -55,16 +55,29 @@ class Noting(Silent):
 
 
 def kill_when_it_works(nodes, doomed):
-    """Kill a node, kill -9, as soon as one of its processes is seen to make a file."""
+    """Kill a node, kill -9, as soon as it is seen to make a file; the other is kept busy until then."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(nodes.head_node.node_id, soft=False)
+    hold = ray.remote(num_cpus=1, scheduling_strategy=there)(lambda: time.sleep(600))
+    held = hold.remote()  # else a slow start leaves all work to the other node
     raylet = doomed.all_processes["raylet"][0].process.pid
-    children = Path(f"/proc/{raylet}/task/{raylet}/children")
-    for _ in range(3000):
-        with suppress(OSError):
-            for child in children.read_text().split():
-                if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ray::_make"):
-                    nodes.remove_node(doomed, allow_graceful=False)
-                    return
+    until = time.monotonic() + 120
+    while not any(works_for(int(path.name), raylet) for path in Path("/proc").glob("[0-9]*")):
+        if time.monotonic() > until:
+            break  # the test will say that the node lives
         time.sleep(0.01)
+    else:
+        nodes.remove_node(doomed, allow_graceful=False)
+    ray.cancel(held, force=True)
+
+
+def works_for(process, raylet):
+    """Say whether a process is one of this node that makes a file."""
+    with suppress(OSError):
+        if Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::_make"):
+            return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]) == raylet
+    return False
 
 
 @pytest.fixture
