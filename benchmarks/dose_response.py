@@ -1,6 +1,6 @@
 """Does the teacher's information about subclasses predict what distilling them gains? Many doses on the same images.
 
-    python -m benchmarks.dose_response --runs FOLDER [--seeds N] [--minutes M] [--workers N] [--fashion FOLDER]
+    python -m benchmarks.dose_response --runs FOLDER --fashion FOLDER [--seeds N] [--minutes M] [--workers N]
         [--json docs/evidence/dose-response.json]
 
 Fashion-MNIST as 2x5 (benchmarks/studies/fashion_2x5.yaml); only the official training file is read: its first images of
@@ -41,6 +41,7 @@ from subclass_kd.study_file import load_study
 
 STUDY = STUDIES / "fashion_2x5.yaml"
 HELD_OUT = 500  # images a label
+SEEDS = 5  # planned
 BY_MEANING = {  # subclasses a class -> the labels of each class, merged
     2: [[(0, 2, 4), (1, 3)], [(6, 8), (5, 7, 9)]],
     3: [[(0, 2, 4), (1,), (3,)], [(6,), (8,), (5, 7, 9)]],
@@ -258,10 +259,10 @@ def correlations(measured: dict[str, Any]) -> dict[str, Any]:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--workers", default="auto")
-    parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--fashion", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--json", type=Path, default=Path("docs/evidence/dose-response.json"))
     return parser.parse_args(given)
@@ -271,7 +272,8 @@ def main() -> None:
     options = arguments()
     deadline = time.monotonic() + 60 * options.minutes
     listed = write_images(options.fashion, options.runs / "images")
-    report: dict[str, Any] = {"command": "python -m benchmarks.dose_response", "planned_seeds": options.seeds}
+    command = f"python -m benchmarks.dose_response --seeds {options.seeds}"
+    report: dict[str, Any] = {"command": command, "planned_seeds": SEEDS}
     measured: dict[str, Any] = {}
     for seeds in [number for number in (2, 3) if number < options.seeds] + [options.seeds]:
         for point in points():

@@ -156,11 +156,14 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--workers", default="auto")
     parser.add_argument("--chest", type=Path, default=Path("../shared/data/chest_xray"))
-    parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--fashion", type=Path)
     parser.add_argument("--variant")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--json", type=Path, default=JSON)
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if options.fashion is None and any(TABLES[name].root == "fashion" for name in options.names):
+        parser.error("--fashion: the folder of the four IDX files is needed")
+    return options
 
 
 def main() -> None:

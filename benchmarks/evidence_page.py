@@ -11,18 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import evidence_markdown, recipe_search
+from benchmarks import evidence_markdown, light_student, recipe_search
 from benchmarks.evidence_tables import CLAIMS, TABLES
 
 HEAD = """# Does it work?
 
 Every table here is made by the command above it, on data that anyone can have, and this page by
-`python -m benchmarks.evidence_page` from the JSON files beside it, which hold the whole `results.json` of each run.
+`python -m benchmarks.evidence_page` from the JSON files beside it; those of the tables hold the whole `results.json` of
+each run, the others what is shown here.
 Numbers are means over seeds, ± half of their 95 % interval over seeds. Differences are over seeds **and** test images
 (or patients, where they are known), with Holm's correction over the pairs of a table ([statistics](statistics.md));
 "inconclusive" is not "equal". A difference of errors is a gain when it is negative. How many seeds a table shall have
-was fixed in `benchmarks/evidence_tables.py` before it was run; a table with fewer is an interim one, and its verdicts
-are not final: who looks again and again at growing results finds something in the end.
+was fixed before it was run, in `benchmarks/evidence_tables.py` (dose and response: in `benchmarks/dose_response.py`); a
+table with fewer is an interim one, and its verdicts are not final: who looks again and again at growing results finds
+something in the end.
+
+`--runs` names a folder that keeps the runs; `--chest` one with the X-rays' train/ and test/
+([doi:10.17632/rscbjbr9sj.2](https://doi.org/10.17632/rscbjbr9sj.2)); `--fashion` one with the four IDX files of
+[Fashion-MNIST](https://github.com/zalandoresearch/fashion-mnist).
 
 **What is the paper's**: the method, its claim (F1 on MHIST +2.14 over no teacher, +1.49 over conventional
 distillation; Sajedi, Plataniotis 2021, [arXiv:2109.05587](https://arxiv.org/abs/2109.05587)) and its explanation, label
@@ -42,7 +48,8 @@ def page(folder: Path) -> str:
     for name, table in TABLES.items():
         if name not in tables:
             continue
-        parts += [f"### {table.title}", f"    {tables[name]['command']} --runs FOLDER"]
+        root = f" --{table.root} FOLDER" if table.root else ""
+        parts += [f"### {table.title}", f"    {tables[name]['command']} --runs FOLDER{root}"]
         parts += [table.note] if table.note else []
         for variant, row in tables[name]["variants"].items():
             parts.append(evidence_markdown.variant_markdown(table, variant, row))
@@ -53,6 +60,7 @@ def page(folder: Path) -> str:
         parts.append(f"Planned and not yet run: {', '.join(waiting)}.")
     parts += when_not(tables)
     parts += recipe(folder / "recipe-search.json")
+    parts += light(folder / "light-student.json")
     parts += dose(folder / "dose-response.json")
     return "\n\n".join(parts) + "\n"
 
@@ -65,7 +73,7 @@ def read_tables(folder: Path) -> dict[str, dict[str, Any]]:
 
 def claims(tables: dict[str, dict[str, Any]]) -> str:
     """Hold what was asked for against what was found, whatever it is."""
-    lines = ["| claim | found | seeds | |", "|---|---|---|---|"]
+    lines = ["| claim | found | seeds | so |", "|---|---|---|---|"]
     for name, variant, metric, arm, reference, least in CLAIMS:
         sign = -1 if metric == "error" else 1
         asked = f"at least {100 * least:+.2f} F1 points" if least else "below" if metric == "error" else "above"
@@ -131,11 +139,30 @@ def recipe(path: Path) -> list[str]:
     images = report["trials"][0]["images"]
     done = f"{len(report['trials'])} of {report['planned_trials']} trials an arm"
     parts += [
-        f"    {report['command']} --runs FOLDER",
+        f"    {report['command']} --runs FOLDER --chest FOLDER",
         f"{done}; {images['train']:,} images to train, {images['validation']:,} to choose epochs by, "
         f"{images['test']:,} to score trials by, none of which folds 0 and 1 of the main table test. The score of the "
         f"best of many trials is too good by what chance gave it; so it is for every arm. {report['machine']}.",
         recipe_search.markdown(report),
+    ]
+    return parts
+
+
+def light(path: Path) -> list[str]:
+    """Give the section on students of several sizes."""
+    parts = ["## How light must a student be?"]
+    if not path.exists():
+        return [*parts, "Not yet run: `python -m benchmarks.light_student --runs FOLDER`."]
+    report = json.loads(path.read_text("utf-8"))
+    images, teachers = report["rows"][0]["images"], report["rows"][0]["teachers"]
+    led = " and ".join(f"{100 * f1:.1f} % (`{name}`)" for name, f1 in teachers.items() if "shuffled" not in name)
+    parts += [
+        f"    {report['command']} --runs FOLDER --chest FOLDER",
+        f"Chest X-rays, the recipe above; n = {report['rows'][0]['seeds']} seeds, {images['train']:,} images to train, "
+        f"{images['validation']:,} to choose epochs by, {images['test']:,} tested, none of which folds 0 and 1 of the "
+        f"main table test. Teachers reach an F1 of {led}. F1 in %, differences in points with their 95 % interval. "
+        f"{report['machine']}.",
+        light_student.markdown(report["rows"]),
     ]
     return parts
 
@@ -151,7 +178,7 @@ def dose(path: Path) -> list[str]:
     tested = next(iter(rows.values()))["test_images"]
     interim = "" if fewest >= report["planned_seeds"] else f" (interim: {report['planned_seeds']} are planned)"
     parts += [
-        f"    {report['command']} --runs FOLDER",
+        f"    {report['command']} --runs FOLDER --fashion FOLDER",
         f"{len(rows)} doses of subclass knowledge on Fashion-MNIST as 2x5; at least {fewest} seeds{interim}, "
         f"{tested:,} held-out images; gains with their 95 % interval, not corrected for the number of rows. "
         f"{report['machine']}.",
@@ -202,7 +229,7 @@ def correlations_table(found: dict[str, Any]) -> str:
 def prediction(found: dict[str, Any]) -> str:
     """Say for each gain which estimators go with it, by intervals that exclude zero, and which goes furthest."""
     said = []
-    for gain in ("skd - kd", "skd - scratch"):
+    for gain in found:
         bits = {name: row["spearman"] for name, row in found[gain].items() if ", " in name}
         sure = [name.replace("_", " ") for name, row in bits.items() if row["ci95"][0] > 0]
         less = [name.replace("_", " ") for name, row in bits.items() if row["ci95"][1] < 0]
@@ -213,7 +240,18 @@ def prediction(found: dict[str, Any]) -> str:
             f"the intervals of {', '.join(sure)} are above zero" if sure else "no estimator's interval is above zero"
         )
         which += f"; below zero, the more bits the smaller the gain, are those of {', '.join(less)}" if less else ""
-        said.append(f"- {gain}: {which}; the highest rank correlation has {named}.")
+        ceiling = found[gain]["ceiling"]["spearman"]
+        known = f"{ceiling['value']:+.2f}, {ceiling['ci95'][0]:+.2f} to {ceiling['ci95'][1]:+.2f}"
+        said.append(
+            f"- {gain}: {which}; the highest rank correlation of them has {named}. How many bits there are to know "
+            f"(ceiling), which needs no teacher: {known}."
+        )
+    count = len(found) * len(next(iter(found.values())))
+    said.append(
+        f"\nPoints share images, seeds and references, so they are not independent: the {count} intervals, not "
+        "corrected, say how much hangs on single points, not what other data would give. `subclass-labels` distils "
+        "nothing: what goes with its gain is no effect of distillation."
+    )
     return "\n".join(said)
 
 

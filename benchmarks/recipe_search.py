@@ -115,15 +115,20 @@ def write_table(chest: Path, path: Path) -> int:
     return len(kept)
 
 
-def attempt(number: int, levels: dict[str, int], arms: Sequence[str], seeds: int, options: Any) -> dict[str, Any]:
-    """Run one trial for some arms, and give F1 on the inner test split, seed by seed."""
+def inner_split(options: Any) -> list[str]:
+    """Give the ``--set`` options for images that may choose something: three patients in ten are the test."""
     table = options.runs / "search.csv"
     data = {"kind": "table", "table": table, "root": options.chest, "pattern": "[]", "folds": "null", "test": 0.3}
     data["train_images"] = options.images
+    return [f"data.{key}={value}" for key, value in data.items()]
+
+
+def attempt(number: int, levels: dict[str, int], arms: Sequence[str], seeds: int, options: Any) -> dict[str, Any]:
+    """Run one trial for some arms, and give F1 on the inner test split, seed by seed."""
     study = load_study(
         STUDY,
         [
-            *(f"data.{key}={value}" for key, value in data.items()),
+            *inner_split(options),
             *settings(levels),
             f"arms=[{', '.join(arms)}]",
             f"seeds={seeds}",

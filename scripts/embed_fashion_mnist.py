@@ -11,19 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-from subclass_kd.data.fashion_mnist import EMBEDDED, read
+from subclass_kd.data.fashion_mnist import EMBEDDED, NAMES, read
+from subclass_kd.data.findings import Findings
+from subclass_kd.study_file import make_study
 
 TRAIN_A_CLASS, TEST_A_CLASS = 300, 350
 
 
 def main(folder: Path) -> None:
-    source = read(folder)
+    table = read(make_study({"data": {"root": str(folder)}}), Findings())
+    labels, is_test = np.array([NAMES.index(name) for name in table.subclasses]), np.array(table.splits) == "test"
     parts = {}
-    for split, count, is_test in (("train", TRAIN_A_CLASS, False), ("test", TEST_A_CLASS, True)):
-        rows = [np.flatnonzero((source.labels == k) & (source.is_test == is_test))[:count] for k in range(10)]
+    for split, count, held_out in (("train", TRAIN_A_CLASS, False), ("test", TEST_A_CLASS, True)):
+        rows = [np.flatnonzero((labels == k) & (is_test == held_out))[:count] for k in range(10)]
         chosen = np.sort(np.concatenate(rows))
-        parts[f"{split}_images"] = source.images[chosen, 0]
-        parts[f"{split}_labels"] = source.labels[chosen].astype(np.uint8)
+        parts[f"{split}_images"] = table.images[chosen, 0]
+        parts[f"{split}_labels"] = labels[chosen].astype(np.uint8)
     np.savez_compressed(EMBEDDED, **parts)
     print(f"{EMBEDDED}: {EMBEDDED.stat().st_size / 1e6:.2f} MB")
 

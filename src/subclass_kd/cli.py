@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from subclass_kd.cli_bits import bits
 from subclass_kd.cli_bundle import export, predict, report, serve
 from subclass_kd.cli_shared import Cache, overrides, say, writing
 from subclass_kd.cli_tune import tune
@@ -183,7 +184,7 @@ def check(
         raise typer.Exit(2)
 
 
-for _command in (tune, export, predict, serve, report):
+for _command in (tune, export, predict, serve, report, bits):
     app.command()(_command)
 
 

@@ -1,0 +1,100 @@
+"""How light must a student be for a teacher's word to count? Students of several widths, trained short and long.
+
+    python -m benchmarks.light_student --runs FOLDER [--seeds N] [--workers N] [--chest FOLDER]
+        [--json docs/evidence/light-student.json]
+
+The recipe of benchmarks/studies/chest_xray.yaml with students from tiny to its own; teachers are the same for all.
+As in benchmarks.recipe_search, the images that folds 0 and 1 of that study test are left out, and of the others three
+parts in ten (of whole patients) stand in for a test split. What is chosen here for a table of docs/evidence.md is
+reported there on all folds, and on folds 0 and 1 alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence_markdown import difference_cells
+from benchmarks.evidence_runs import compare_arms, run
+from benchmarks.machine import describe_machine
+from benchmarks.recipe_search import STUDY, inner_split, write_table
+from subclass_kd.files import write_json
+from subclass_kd.study_file import load_study
+
+WIDTHS, EPOCHS = (2, 3, 4, 7), (12, 48)
+ARMS = ("scratch", "subclass-labels", "kd", "skd", "skd-shuffled")
+PAIRS = (("skd", "scratch"), ("skd", "kd"), ("skd", "subclass-labels"), ("skd", "skd-shuffled"), ("kd", "scratch"))
+
+
+def attempt(width: int, epochs: int, seeds: int, lenders: Sequence[Path], options: Any) -> dict[str, Any]:
+    """Run a student of one width, and give each arm's F1 and the differences."""
+    study = load_study(
+        STUDY,
+        [
+            *inner_split(options),
+            f"student.options={{width: {width}}}",
+            f"student.epochs={epochs}",
+            f"arms=[{', '.join(ARMS)}]",
+            f"seeds={seeds}",
+            f"workers={options.workers}",
+            *options.set,
+        ],
+    )
+    done = run(study, options.runs / f"width-{width}-epochs-{epochs}", lenders)
+    images = done.results["data"]["subclasses"]
+    decided = {arm: done.decided(arm) for arm in ARMS}
+    samples = done.parts[0][0]
+    return {
+        "width": width,
+        "epochs": epochs,
+        "parameters": done.results["arms"]["scratch"]["parameters"],
+        "seeds": len(done.study.seeds),
+        "images": {split: sum(row[split] for row in images) for split in ("train", "validation", "test")},
+        "f1": {arm: done.results["arms"][arm]["f1"]["mean"] for arm in ARMS},
+        "teachers": {name: row["f1"]["mean"] for name, row in done.results["teachers"].items()},
+        "differences": compare_arms(decided, done.labels, samples.positive, PAIRS, done.groups)["f1"],
+    }
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Give a line for each student."""
+    heads = ["parameters", "epochs", *(f"`{arm}`" for arm in ARMS), "skd - scratch", "skd - kd", "skd - skd-shuffled"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        pairs = {(each["arm"], each["reference"]): difference_cells(each) for each in row["differences"]}
+        shown = [f"{points} ({interval})" for points, interval, *_ in (pairs[pair] for pair in (*PAIRS[:2], PAIRS[3]))]
+        cells = [f"{100 * row['f1'][arm]:.1f}" for arm in ARMS]
+        lines.append(f"| {row['parameters']:,} | {row['epochs']} | {' | '.join([*cells, *shown])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=2000, help="to train and validate with")
+    parser.add_argument("--workers", default="auto")
+    parser.add_argument("--chest", type=Path, default=Path("../shared/data/chest_xray"))
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--json", type=Path, default=Path("docs/evidence/light-student.json"))
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    write_table(options.chest, options.runs / "search.csv")
+    rows: list[dict[str, Any]] = []
+    lenders: list[Path] = []
+    for epochs in EPOCHS:
+        for width in WIDTHS:
+            rows.append(attempt(width, epochs, options.seeds, lenders, options))
+            lenders = [options.runs / f"width-{width}-epochs-{epochs}"]
+            command = f"python -m benchmarks.light_student --seeds {options.seeds} --images {options.images}"
+            report = {"command": command, "machine": describe_machine(), "rows": rows}
+            write_json(options.json, report)
+            print(json.dumps(rows[-1]["f1"]), flush=True)
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
