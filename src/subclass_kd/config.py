@@ -47,7 +47,7 @@ class Section(BaseModel):
 class Data(Section):
     """Which images, and how many of them."""
 
-    kind: Literal["fashion-mnist", "lidc-votes", "folder", "table", "mhist"] = "fashion-mnist"
+    kind: Literal["fashion-mnist", "lidc-votes", "folder", "table", "mhist", "webdataset"] = "fashion-mnist"
     root: Path | None = Field(None, strict=False, description="folder of the images")
     unlabelled: Path | None = Field(None, strict=False, description="folder of images without labels, for a teacher")
     table: Path | None = Field(None, strict=False, description="CSV, TSV, Parquet or Excel file, for kind: table")

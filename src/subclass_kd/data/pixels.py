@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from subclass_kd.data.decoding import OnProgress, decode, is_too_large
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import refit
 from subclass_kd.data.index import Index
+from subclass_kd.data.members import files_of
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.rows import Images
 from subclass_kd.data.scan import Look
+from subclass_kd.data.shard_index import stamp
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint
@@ -103,23 +106,16 @@ def _fit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> N
 
 def _key(table: SampleTable, data: Data) -> str:
     root = _root(table).resolve()
-    stamps = [_stamp(os.path.join(root, name)) for name in table.names]
+    look = stamp if table.spans is None else cache(stamp)  # a shard once, not for each image in it
+    stamps = [look(os.path.join(root, name)) for name in files_of(table.names, table.spans)]
     # Another Pillow may decode a JPEG to other pixels.
     decoder = [_DECODER, version("pillow")]
-    return fingerprint(decoder, str(root), table.names, stamps, data.size, data.channels, data.white)
+    places = [] if table.spans is None else [table.spans.tobytes()]
+    return fingerprint(decoder, str(root), table.names, stamps, data.size, data.channels, data.white, *places)
 
 
 def _root(table: SampleTable) -> Path:
     return table.root or Path()
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None  # decoding it will say why
-    # The time of the last change too: copying tools set that of modification as they like.
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _find(path: Path, known: Index | None, table: SampleTable, data: Data, verify: bool) -> tuple[Images, Index] | None:
@@ -127,7 +123,7 @@ def _find(path: Path, known: Index | None, table: SampleTable, data: Data, verif
     if known is None:
         return None
     if is_too_large(len(known), known.shape, data):
-        return OnDemand(_root(table), table.names, known, data.size, data.white), known
+        return OnDemand(_root(table), table.names, known, data.size, data.white, table.spans), known
     try:
         # Read-only: for a map that may be written, the system wants as much memory as the file is long.
         mapped = np.lib.format.open_memmap(path, mode="r")

@@ -28,7 +28,7 @@ def check_unlabelled(study: Study) -> None:
     if folder is None:
         return
     where = 'key "data.unlabelled"'
-    if data.kind not in ("folder", "table"):
+    if data.kind not in ("folder", "table", "webdataset"):
         raise UserError(where, f"a folder, and data.kind: {data.kind}", "no such key there", "Remove it.")
     if study.votes is not None:
         raise UserError(where, "a folder, beside votes that decide every label", "one of the two", "Remove one.")
