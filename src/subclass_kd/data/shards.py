@@ -52,16 +52,30 @@ def read(study: Study, findings: Findings) -> SampleTable:
     Raises:
         UserError: there is no shard, a part of the shards are named like splits, or no label is found.
     """
-    data, votes = study.data, study.votes
+    data = study.data
     refuse_keys(study, "table", "pattern")
     if "path" in data.columns:
         raise UserError('key "data.columns.path"', "a value", "no such key there", "Remove it: shards hold the images.")
     root = check_root(data.root)
-    names = find(root, findings)
-    voted = [] if votes is None else [*vote_columns(votes)]
+    return _to_table(study, root, collect(study, root, findings), findings)
+
+
+def collect(study: Study, root: Path, findings: Findings) -> Rows:
+    """Give what the shards under a folder hold, and what is said of it, not judged yet.
+
+    Args:
+        study: ``data.columns`` and ``votes`` say which values of the samples' JSON are kept.
+        root: the folder.
+        findings: takes what is wrong with shards and members.
+
+    Raises:
+        UserError: as :func:`read`, but that labels are not looked at.
+    """
+    data, names = study.data, find(root, findings)
+    voted = [] if study.votes is None else [*vote_columns(study.votes)]
     usual = [data.columns.get(key, key) for key in _UNNAMED]
     wanted = dict.fromkeys([*data.columns.values(), *usual, *voted])
-    rows = _Rows({name: [] for name in wanted}, data.columns.get("class", "class"), data.columns.get("split", "split"))
+    rows = Rows({name: [] for name in wanted}, data.columns.get("class", "class"), data.columns.get("split", "split"))
     splits, passed_over = _splits(root, names), Counter[str]()
     with ThreadPoolExecutor(count_cores()) as pool:
         for number, found in enumerate(in_order(pool, lambda k: _entries(root / names[k]), len(names), count_cores())):
@@ -74,7 +88,7 @@ def read(study: Study, findings: Findings) -> SampleTable:
         listed = ", ".join(f"{count} with {shown(suffix)}" for suffix, count in sorted(passed_over.items())[:20])
         found_here = f"members that are no image, .json or .cls: {listed}"
         findings.warning("files passed over", str(root), found_here, "images and their labels only")
-    return _to_table(study, root, rows, voted, findings)
+    return rows
 
 
 def find(root: Path, findings: Findings) -> list[str]:
@@ -109,12 +123,14 @@ class _Sample(NamedTuple):
 
 
 @dataclass
-class _Rows:
-    """The samples so far, as columns.
+class Rows:
+    """The samples of some shards, as columns.
 
     Args:
         cells: of every column that may be asked for; the others of the samples' JSON are known by name alone.
         class_column, split_column: those that ``.cls`` and the shard's name fill where JSON says nothing.
+        names, spans: as a samples table has them.
+        header: the keys of all samples' JSON, and the two columns where they are filled.
     """
 
     cells: dict[str, list[str]]
@@ -151,16 +167,15 @@ class _Rows:
         self.spans.append((sample.image.first, sample.image.size))
 
 
-def _to_table(study: Study, root: Path, rows: _Rows, voted: list[str], findings: Findings) -> SampleTable:
+def _to_table(study: Study, root: Path, rows: Rows, findings: Findings) -> SampleTable:
     if not rows.names:
         return SampleTable(str(root), [], root=root)
     header = [name for name in rows.header if name]
     chosen = choose(study.data.columns, header, root)
     chosen.pop("path", None)
     demand_labels(chosen, study.votes, header, root, str(root), has_hierarchy=study.hierarchy is not None)
-    columns = {name: rows.cells[name] for name in [*chosen.values(), *voted]}
     count = len(rows.names)
-    sheet = Sheet(str(root), columns, np.arange(count), np.ones(count, dtype=bool), findings, rows.names)
+    sheet = Sheet(str(root), rows.cells, np.arange(count), np.ones(count, dtype=bool), findings, rows.names)
     known = resolve_columns(sheet, chosen, study.votes)
     table = SampleTable(str(root), rows.names, root, np.array(rows.spans, dtype=np.int64), **known)
     return table if sheet.good.all() else table.take(np.flatnonzero(sheet.good))
@@ -204,13 +219,15 @@ def _samples(shard: Path, members: list[Entry], passed_over: Counter[str], findi
     for entry in members:
         name = posixpath.normpath(entry.name)
         folder, base = posixpath.split(name)
-        if base.startswith(".") or name.startswith("__"):
+        if (base.startswith(".") and name not in (".", "..")) or name.startswith("__"):
             continue  # what systems leave, and WebDataset's own notes
         stem, dot, ending = base.partition(".")
         key, suffix = posixpath.join(folder, stem), f"{dot}{ending}".lower()
         problem = _problem(entry, name)
         known = keys.setdefault(key, {})
         if problem is None and suffix in known:
+            if key in bad:
+                continue
             found, remedy = f"the key {quoted(key)} twice with {shown(suffix)}", "Give each sample a key of its own."
             problem = CellError("duplicate key", found, "each member once", remedy)
         if problem is not None:
@@ -232,7 +249,9 @@ def _problem(entry: Entry, name: str) -> CellError | None:
     """Say what is wrong with a member by itself, or nothing; no name is ever used as a path."""
     if UNPRINTABLE.search(entry.name):
         return CellError("characters in path", quoted(entry.name), "a name in UTF-8 without control characters")
-    if name.startswith(("/", "../")):
+    if name == ".":
+        return CellError("no name", "a member without a name", "0001.jpg and the like", "Write the shard again.")
+    if name == ".." or name.startswith(("/", "../")):
         return CellError("path outside the shard", quoted(entry.name), "a name below the shard's own folder")
     if entry.odd:
         remedy = "Write the file itself, as with tar --dereference --hard-dereference." if "link" in entry.odd else ""
