@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -374,6 +375,32 @@ def test_images_without_labels_may_lie_beside_as_files(both, tmp_path):
     samples = load_samples(study(both / "shards", data=data, distillation={"unlabelled": True}))
     assert samples.unlabelled.tolist() == [60]
     assert samples.images[np.array([60, 0])].shape == (2, 1, 28, 28)
+
+
+def test_shards_in_a_store_are_read_there(both, tmp_path):
+    store = fsspec.filesystem("memory")
+    store.put(str(both / "shards"), "/bucket/shards", recursive=True)
+    root = "memory://bucket/shards"
+    for limit in (50.0, 0.0):
+        data = {"kind": "webdataset", "root": root, "store_limit": limit}
+        samples = load_samples(make_study({"data": data}))
+        here = load_samples(study(both / "shards"))
+        assert samples.table.names == here.table.names
+        assert np.array_equal(samples.images[np.arange(60)], here.images)
+        assert len(samples.test) == 20
+    assert samples.table.place(0) == f"{root}/test/0.tar, w/0000.png"
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/1.png").write_bytes(png(1, side=28))
+    data |= {"unlabelled": str(tmp_path / "others")}
+    samples = load_samples(make_study({"data": data, "distillation": {"unlabelled": True}}))
+    assert samples.images[np.array([60])].shape == (1, 1, 28, 28)
+    store.rm("/bucket/shards/test/0.tar")
+    with pytest.raises(UserError, match=r"memory://bucket/shards/test/0\.tar: found FileNotFoundError"):
+        samples.images[np.array([0])]
+    with pytest.raises(UserError, match=r"memory://nobody: found no file in \.tar"):
+        read(make_study({"data": data | {"root": "memory://nobody"}}), Findings())
+    with pytest.raises(UserError, match=r'the URL "memory://bucket"; expected the folder of the images'):
+        load_samples(make_study({"data": {"kind": "folder", "root": "memory://bucket"}}))
 
 
 def test_init_writes_a_study_of_shards(both):

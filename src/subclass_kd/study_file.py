@@ -156,8 +156,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
     content[last] = value
 
 
-# Keys that take a word or a number, of which pydantic tells each apart.
-UNIONS = (("workers",), ("distillation", "views"))
+# Keys that take values of two types, of which pydantic tells each apart.
+UNIONS = (("workers",), ("distillation", "views"), ("data", "root"))
 # What may stand there, in our words, by key or by pydantic's kind of error; its own words do for the rest.
 EXPECTED = {
     "workers": "auto, or a whole number of at least 1",

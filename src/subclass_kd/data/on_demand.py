@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import copy
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from subclass_kd.cores import count_cores
 from subclass_kd.data.images import read_image
 from subclass_kd.data.index import Index, digest
-from subclass_kd.data.members import locate
+from subclass_kd.data.members import Root, locate
 from subclass_kd.errors import UserError
 
 
@@ -29,7 +28,7 @@ class OnDemand:
 
     def __init__(
         self,
-        root: Path,
+        root: Root,
         names: list[str],
         index: Index,
         size: int | None,

@@ -53,12 +53,15 @@ def alike(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
 
 
-def check_root(root: Path | None) -> Path:
+def check_root(root: Path | str | None) -> Path:
     """Give the folder of the images.
 
     Raises:
-        UserError: none is given, or there is no such folder.
+        UserError: none is given, or there is no such folder, or it is a URL.
     """
+    if isinstance(root, str):
+        remedy = "Only shards are read from a store: data.kind: webdataset."
+        raise UserError('key "data.root"', f"the URL {quoted(root)}", "the folder of the images", remedy)
     if root is None:
         raise UserError('key "data.root"', "nothing", "the folder of the images", 'Give it: "data: {root: FOLDER}".')
     if not os.path.isdir(root):  # unlike Path.is_dir, it raises no error of permission

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from subclass_kd.data.decoding import OnProgress, decode, is_too_large
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import refit
 from subclass_kd.data.index import Index
-from subclass_kd.data.members import files_of
+from subclass_kd.data.members import Root, files_of, path_of
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.rows import Images
 from subclass_kd.data.scan import Look
-from subclass_kd.data.shard_index import stamp
+from subclass_kd.data.shard_index import TOGETHER, Mark, stamp
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint
@@ -105,16 +105,27 @@ def _fit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> N
 
 
 def _key(table: SampleTable, data: Data) -> str:
-    root = _root(table).resolve()
-    look = stamp if table.spans is None else cache(stamp)  # a shard once, not for each image in it
-    stamps = [look(os.path.join(root, name)) for name in files_of(table.names, table.spans)]
+    root = _root(table)
+    root = root.resolve() if isinstance(root, Path) else root
+    if table.spans is None:
+        stamps = [stamp(os.path.join(root, name)) for name in table.names]
+    else:
+        stamps = _stamp_each(root, files_of(table.names, table.spans))
     # Another Pillow may decode a JPEG to other pixels.
     decoder = [_DECODER, version("pillow")]
     places = [] if table.spans is None else [table.spans.tobytes()]
     return fingerprint(decoder, str(root), table.names, stamps, data.size, data.channels, data.white, *places)
 
 
-def _root(table: SampleTable) -> Path:
+def _stamp_each(root: Root, files: list[str]) -> list[Mark | None]:
+    """Look at each shard once, not for each image in it, and at several together: they may be far away."""
+    distinct = [*dict.fromkeys(files)]
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        seen = dict(zip(distinct, pool.map(lambda file: stamp(path_of(root, file)), distinct), strict=True))
+    return [seen[file] for file in files]
+
+
+def _root(table: SampleTable) -> Root:
     return table.root or Path()
 
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from subclass_kd.cache import cache_folder
+from subclass_kd.data.members import is_url, remote
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole
 
@@ -26,7 +27,9 @@ _COMPRESSED = {
 _EXPECTED = "an uncompressed tar file"
 _AGAIN = "Fetch or write the shard again."
 
-Mark = tuple[int, int, int]  # size and times of a file
+TOGETHER = 16  # shards that are looked at side by side: in a store each answer takes its time
+
+Mark = tuple[int, ...] | tuple[str]  # size and times of a file, or what its store says
 
 
 class Entry(NamedTuple):
@@ -47,8 +50,15 @@ class Entry(NamedTuple):
     text: str | None
 
 
-def stamp(path: str) -> Mark | None:
-    """Give what changes when a file does; None if there is none."""
+def stamp(path: Path | str) -> Mark | None:
+    """Give what changes when a file does; None if there is none.
+
+    Raises:
+        UserError: it is a URL whose store does not answer.
+    """
+    if is_url(path):
+        folder, _, name = str(path).rpartition("/")
+        return (remote(folder).stamp(name),)
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -57,20 +67,20 @@ def stamp(path: str) -> Mark | None:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def entries(shard: Path) -> list[Entry]:
-    """List the members of a shard, in its order.
+def entries(shard: Path | str) -> list[Entry]:
+    """List the members of a shard, a path or a URL, in its order.
 
     Raises:
         UserError: it is no tar file, compressed, cut short or damaged, or cannot be read.
     """
-    path = os.path.realpath(shard)
+    path = str(shard) if is_url(shard) else os.path.realpath(shard)
     folder, mark = cache_folder() / "shards", stamp(path)
     beside = folder / f"{fingerprint(_VERSION, path)}.npz"
     known = None if mark is None else read(beside, mark)
     if known is not None:
         return known
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             found = _scan(file, str(shard))
     except OSError as error:
         raise UserError(str(shard), f"a file that cannot be read ({error.strerror or error})", _EXPECTED) from None
@@ -81,12 +91,19 @@ def entries(shard: Path) -> list[Entry]:
     return found
 
 
+def _open(path: str) -> BinaryIO:
+    if is_url(path):
+        folder, _, name = path.rpartition("/")
+        return remote(folder).open(name)
+    return open(path, "rb")
+
+
 def write(path: Path, mark: Mark, found: list[Entry]) -> None:
     """Write entries as a zip archive of .npy files, which has check sums of its own; whole or not at all."""
-    text = json.dumps([(entry.name, entry.odd, entry.text) for entry in found])
+    text = json.dumps([mark, [(entry.name, entry.odd, entry.text) for entry in found]])
     spans = np.array([(entry.first, entry.size) for entry in found], dtype=np.int64).reshape(-1, 2)
     with whole(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, mark=np.array(mark, dtype=np.int64), spans=spans, text=np.frombuffer(text.encode(), np.uint8))
+        np.savez(file, spans=spans, text=np.frombuffer(text.encode(), np.uint8))
 
 
 def read(path: Path, mark: Mark) -> list[Entry] | None:
@@ -96,9 +113,9 @@ def read(path: Path, mark: Mark) -> list[Entry] | None:
             if archive.testzip() is not None:
                 return None
         with np.load(path, allow_pickle=False) as stored:
-            if tuple(stored["mark"].tolist()) != mark:
-                return None
-            spans, texts = stored["spans"].tolist(), json.loads(stored["text"].tobytes())
+            spans, (marked, texts) = stored["spans"].tolist(), json.loads(stored["text"].tobytes())
+        if tuple(marked) != mark:
+            return None
         return [
             Entry(name, odd, first, size, text) for (name, odd, text), (first, size) in zip(texts, spans, strict=True)
         ]

@@ -21,14 +21,14 @@ import numpy as np
 from subclass_kd import config
 from subclass_kd.ahead import in_order
 from subclass_kd.config import Study
-from subclass_kd.cores import count_cores
 from subclass_kd.data.cell_rules import CellError
 from subclass_kd.data.cells import Sheet, cell_text
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.folder import walk
 from subclass_kd.data.images import EXTENSIONS
+from subclass_kd.data.members import Root, path_of, remote
 from subclass_kd.data.paths import UNPRINTABLE, check_paths, check_root, quoted, shown
-from subclass_kd.data.shard_index import LARGEST_TEXT, Entry, entries
+from subclass_kd.data.shard_index import LARGEST_TEXT, TOGETHER, Entry, entries
 from subclass_kd.data.table import SPLIT_NAMES, SampleTable, refuse_keys
 from subclass_kd.data.tabular import choose, demand_labels, resolve_columns
 from subclass_kd.data.vote_columns import vote_columns
@@ -56,16 +56,16 @@ def read(study: Study, findings: Findings) -> SampleTable:
     refuse_keys(study, "table", "pattern")
     if "path" in data.columns:
         raise UserError('key "data.columns.path"', "a value", "no such key there", "Remove it: shards hold the images.")
-    root = check_root(data.root)
+    root = data.root if isinstance(data.root, str) else check_root(data.root)
     return _to_table(study, root, collect(study, root, findings), findings)
 
 
-def collect(study: Study, root: Path, findings: Findings) -> Rows:
+def collect(study: Study, root: Root, findings: Findings) -> Rows:
     """Give what the shards under a folder hold, and what is said of it, not judged yet.
 
     Args:
         study: ``data.columns`` and ``votes`` say which values of the samples' JSON are kept.
-        root: the folder.
+        root: the folder, or its URL.
         findings: takes what is wrong with shards and members.
 
     Raises:
@@ -77,13 +77,14 @@ def collect(study: Study, root: Path, findings: Findings) -> Rows:
     wanted = dict.fromkeys([*data.columns.values(), *usual, *voted])
     rows = Rows({name: [] for name in wanted}, data.columns.get("class", "class"), data.columns.get("split", "split"))
     splits, passed_over = _splits(root, names), Counter[str]()
-    with ThreadPoolExecutor(count_cores()) as pool:
-        for number, found in enumerate(in_order(pool, lambda k: _entries(root / names[k]), len(names), count_cores())):
+    paths = [str(path_of(root, name)) for name in names]
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        for number, found in enumerate(in_order(pool, lambda k: _entries(paths[k]), len(paths), TOGETHER)):
             if isinstance(found, UserError):
                 findings.add(found, "shard")
             else:
-                for sample in _samples(root / names[number], found, passed_over, findings):
-                    rows.add(sample, names[number], splits[number], root, findings)
+                for sample in _samples(paths[number], found, passed_over, findings):
+                    rows.add(sample, names[number], splits[number], paths[number], findings)
     if passed_over:
         listed = ", ".join(f"{count} with {shown(suffix)}" for suffix, count in sorted(passed_over.items())[:20])
         found_here = f"members that are no image, .json or .cls: {listed}"
@@ -91,15 +92,20 @@ def collect(study: Study, root: Path, findings: Findings) -> Rows:
     return rows
 
 
-def find(root: Path, findings: Findings) -> list[str]:
+def find(root: Root, findings: Findings) -> list[str]:
     """Give the paths of all shards under a folder, sorted.
 
+    Args:
+        root: the folder, or its URL.
+        findings: takes what is wrong with files, which are left out.
+
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a store does not answer.
     """
     names = []
-    for name in walk(root, findings, is_shard, "shards"):
-        where = shown(str(root / name))
+    there = walk(root, findings, is_shard, "shards") if isinstance(root, Path) else remote(root).paths()
+    for name in there if isinstance(root, Path) else filter(is_shard, there):
+        where = shown(str(path_of(root, name)))
         if not name.lower().endswith(".tar"):
             remedy = "Decompress it, as with gunzip: images are read from their places in the shard."
             findings.error("shard", where, "a compressed archive", "an uncompressed .tar", remedy)
@@ -107,9 +113,11 @@ def find(root: Path, findings: Findings) -> list[str]:
             findings.error("shard", where, "a file in a folder named like a shard", _LAYOUT, "Rename the folder.")
         else:
             names.append(name)
-    good = check_paths(root, names, lambda row: shown(str(root / names[row])), findings, "a shard")
     if not names:
         raise UserError(str(root), "no file in .tar", _LAYOUT)
+    if not isinstance(root, Path):
+        return names
+    good = check_paths(root, names, lambda row: shown(str(root / names[row])), findings, "a shard")
     return [name for name, fits in zip(names, good.tolist(), strict=True) if fits]
 
 
@@ -140,9 +148,9 @@ class Rows:
     spans: list[tuple[int, int]] = field(default_factory=list)
     header: dict[str, None] = field(default_factory=dict)
 
-    def add(self, sample: _Sample, shard: str, split: str, root: Path, findings: Findings) -> None:
+    def add(self, sample: _Sample, shard: str, split: str, path: str, findings: Findings) -> None:
         """Add a sample, unless a value of it is no cell, or its split is not that of its shard."""
-        facts, where = sample.facts, f"{root / shard}, {sample.name}"
+        facts, where = sample.facts, f"{path}, {sample.name}"
         nested = next((name for name in self.cells if isinstance(facts.get(name), list | dict)), None)
         if nested is not None:
             found = f"a {'list' if isinstance(facts[nested], list) else 'JSON object'}"
@@ -167,7 +175,7 @@ class Rows:
         self.spans.append((sample.image.first, sample.image.size))
 
 
-def _to_table(study: Study, root: Path, rows: Rows, findings: Findings) -> SampleTable:
+def _to_table(study: Study, root: Root, rows: Rows, findings: Findings) -> SampleTable:
     if not rows.names:
         return SampleTable(str(root), [], root=root)
     header = [name for name in rows.header if name]
@@ -181,7 +189,7 @@ def _to_table(study: Study, root: Path, rows: Rows, findings: Findings) -> Sampl
     return table if sheet.good.all() else table.take(np.flatnonzero(sheet.good))
 
 
-def _splits(root: Path, names: list[str]) -> list[str]:
+def _splits(root: Root, names: list[str]) -> list[str]:
     """Give the split that each shard's path names, "" for each where they do not name any.
 
     Raises:
@@ -195,7 +203,7 @@ def _splits(root: Path, names: list[str]) -> list[str]:
         found = found or {SPLIT_NAMES[word] for part in parts for word in part if word in SPLIT_NAMES}
         if len(found) > 1:
             text = f"a path with the splits {' and '.join(sorted(found))}"
-            raise UserError(str(root / name), text, "the name of one split", "Rename it.")
+            raise UserError(str(path_of(root, name)), text, "the name of one split", "Rename it.")
         splits.append("".join(found))
     if "" in splits and {"train", "test"} & {*splits}:
         given = next(name for name, split in zip(names, splits, strict=True) if split in ("train", "test"))
@@ -205,14 +213,14 @@ def _splits(root: Path, names: list[str]) -> list[str]:
     return [""] * len(names) if "" in splits else splits
 
 
-def _entries(shard: Path) -> list[Entry] | UserError:
+def _entries(shard: str) -> list[Entry] | UserError:
     try:
         return entries(shard)
     except UserError as error:
         return error
 
 
-def _samples(shard: Path, members: list[Entry], passed_over: Counter[str], findings: Findings) -> Iterator[_Sample]:
+def _samples(shard: str, members: list[Entry], passed_over: Counter[str], findings: Findings) -> Iterator[_Sample]:
     """Give the samples of a shard, in the order of their first members."""
     keys: dict[str, dict[str, Entry]] = {}  # key -> suffix -> member
     bad: set[str] = set()

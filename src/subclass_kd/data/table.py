@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from subclass_kd import config
 from subclass_kd.config import Study
-from subclass_kd.data.members import Member, locate
+from subclass_kd.data.members import Member, Root, locate
 from subclass_kd.errors import UserError
 
 SPLIT_NAMES = {
@@ -50,7 +50,7 @@ class SampleTable:
     Args:
         where: the file or folder that messages name.
         names: one a row, each once: the image's path under ``root`` in POSIX form, or "image 17" of an embedded set.
-        root: the folder that the images lie in; None where ``images`` holds them.
+        root: the folder that the images lie in, or the URL of that of shards; None where ``images`` holds them.
         spans: (N, 2) int64: where in a shard each image begins and how long it is, -1 of one that is a file; a name
             is that of the shard and, behind "/", that of the member. None where all are files.
         images: (N, C, H, W) uint8 of data that come decoded; None where they are files.
@@ -66,7 +66,7 @@ class SampleTable:
 
     where: str
     names: list[str]
-    root: Path | None = None
+    root: Root | None = None
     spans: NDArray[np.int64] | None = None
     images: NDArray[np.uint8] | None = None
     classes: list[str] | None = None

@@ -134,7 +134,7 @@ def _labels(chosen: Mapping[str, str]) -> list[str]:
     return [chosen[key] for key in ("class", "subclass") if key in chosen]
 
 
-def choose(columns: Mapping[config.ColumnName, str], header: list[str], path: Path) -> dict[str, str]:
+def choose(columns: Mapping[config.ColumnName, str], header: list[str], path: Path | str) -> dict[str, str]:
     """Give key -> column: as the study says, else the column of the key's own name, where a guess does no harm.
 
     A column "weight" may hold kilograms, and "difficulty" anything: these are used only where the study names them.
@@ -146,7 +146,7 @@ def choose(columns: Mapping[config.ColumnName, str], header: list[str], path: Pa
     return {key: columns.get(key, key) for key in keys if key in columns or (key in header and key not in named)}
 
 
-def _demand(name: str, key: str, header: list[str], path: Path) -> None:
+def _demand(name: str, key: str, header: list[str], path: Path | str) -> None:
     if not name:
         raise UserError(f'key "{key}"', '""', f"a column with a name: {_listed(header)}", "Name it in the table.")
     if name not in header:
@@ -158,7 +158,7 @@ def demand_labels(
     chosen: Mapping[str, str],
     votes: config.Votes | None,
     header: list[str],
-    path: Path,
+    path: Path | str,
     where: str,
     *,
     has_hierarchy: bool,
