@@ -1,17 +1,13 @@
 """Shards in WebDataset's format: the same samples as of files, read in place, and what is refused."""
 
-import contextlib
 import gzip
 import io
 import json
-import os
 import tarfile
 
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from subclass_kd.data import shard_index
@@ -29,7 +25,6 @@ from subclass_kd.init import init
 from subclass_kd.report.thumbnails import thumbnails
 from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
-from test_readers import spoiled
 
 
 def png(shade=0, side=8):
@@ -408,32 +403,3 @@ def test_init_writes_a_study_of_shards(both):
     assert "kind: webdataset" in text
     assert "    class: class\n    subclass: subclass\n    split: split\n" in text
     assert "- w  # 15 images" in text
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_a_shard_is_a_table_or_refused(tmp_path_factory, data):
-    folder = tmp_path_factory.getbasetemp() / "any"
-    path = shard(folder / "0.tar", [*sample("a", {"class": "x"}), ("b.png", png(1)), ("b.cls", b"y")])
-    path.write_bytes(data.draw(spoiled(path.read_bytes())))
-    found = Findings()
-    with contextlib.suppress(UserError):
-        table, found = load(folder, found)
-        assert len(table) <= 2
-        for row in range(len(table)):
-            with contextlib.suppress(UserError):
-                read_header(table.path(row))
-    "".join(str(one) for one in found.kept).encode()
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_an_index_of_a_shard_is_whole_or_none(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "any-shard.npz"
-    known = [shard_index.Entry("a.png", "", 512, 9, None), shard_index.Entry("\udcff.cls", "", 1536, 1, "x")]
-    shard_index.write(path, (1, 2, 3), known)
-    assert shard_index.read(path, (1, 2, 3)) == known
-    assert shard_index.read(path, (1, 2, 4)) is None
-    path.write_bytes(data.draw(spoiled(path.read_bytes())))
-    assert shard_index.read(path, (1, 2, 3)) in (known, None)
-    os.unlink(path)

@@ -27,9 +27,12 @@ class RemoteFolder:
     """
 
     def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs
-
         self.url = url.rstrip("/")
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError:
+            remedy = "Install both, for S3: pip install fsspec s3fs."
+            raise UserError(self.url, "no fsspec in this Python", "it, and the package of the store", remedy) from None
         self._store: Any
         self._store, self._root = self._try(lambda: url_to_fs(self.url, use_listings_cache=False))
 
