@@ -147,8 +147,8 @@ def _scan(file: BinaryIO, where: str) -> list[Entry]:
     except (UserError, OSError):
         raise
     except Exception as error:  # what the parts of a damaged header raise
-        found_here = f"a file that is no whole tar file ({error})" if found else f"a file that is no tar file ({error})"
-        raise UserError(where, found_here, _EXPECTED, _AGAIN) from None
+        kind = "whole tar file" if found else "tar file"
+        raise UserError(where, f"a file that is no {kind} ({error})", "a whole tar file", _AGAIN) from None
     return found
 
 
@@ -172,9 +172,9 @@ def _check_end(file: BinaryIO, end: int, where: str) -> None:
     block = file.read(_BLOCK)
     if not block:
         found = f"a shard without the mark of its end, at byte {end:,}: it may have been cut short"
-        raise UserError(where, found, "a whole shard", _AGAIN)
+        raise UserError(where, found, "a whole tar file", _AGAIN)
     if any(block):
-        raise UserError(where, f"no header of a member at byte {end:,}", "a whole shard", _AGAIN)
+        raise UserError(where, f"no header of a member at byte {end:,}", "a whole tar file", _AGAIN)
     while block := file.read(1 << 16):
         if block.strip(b"\0"):
             remedy = "Write each archive into a file of its own; other tools too pass over what follows."

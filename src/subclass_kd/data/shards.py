@@ -270,10 +270,11 @@ def _problem(entry: Entry, name: str) -> CellError | None:
 def _sample(key: str, known: dict[str, Entry]) -> _Sample:
     images = [entry for suffix, entry in known.items() if suffix in EXTENSIONS]
     if len(images) != 1:
+        if not images:
+            found = f"no image beside {' and '.join(known)}"
+            raise CellError("images of a key", found, f"one, such as {shown(key)}.jpg")
         found = f"{len(images)} images, {' and '.join(quoted(image.name) for image in images)}"
-        found = found if images else f"no image beside {' and '.join(known)}"
-        remedy = "A key ends at the first dot of a name." if images else ""
-        raise CellError("images of a key", found, f"one image, such as {shown(key)}.jpg", remedy)
+        raise CellError("images of a key", found, "one image", "A key ends at the first dot of a name.")
     if not images[0].size:
         raise CellError("empty file", f"{quoted(images[0].name)} of 0 bytes", "an image file", "Write it again.")
     facts = _facts(known[".json"]) if ".json" in known else {}
