@@ -325,6 +325,13 @@ def test_a_shard_that_is_not_whole_is_refused_and_the_others_stay(tmp_path, spoi
     assert one.found.startswith(found)
 
 
+def test_a_shard_without_images_is_warned_of(tmp_path):
+    shard(tmp_path / "0.tar", sample("a", {"class": "x"}))
+    shard(tmp_path / "1.tar", [])
+    (one,) = load(tmp_path)[1].kept
+    assert (one.severity, one.where, one.found) == ("warning", f"{tmp_path}/1.tar", "no image")
+
+
 def test_compressed_shards_and_files_beside_them_are_named(tmp_path):
     shard(tmp_path / "0.tar", sample("a", {"class": "x"}))
     shard(tmp_path / "odd.tar/1.tar", sample("a", {"class": "x"}))

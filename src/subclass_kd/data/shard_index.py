@@ -27,7 +27,7 @@ _COMPRESSED = {
 _EXPECTED = "an uncompressed tar file"
 _AGAIN = "Fetch or write the shard again."
 
-TOGETHER = 16  # shards that are looked at side by side: in a store each answer takes its time
+TOGETHER = 8  # shards that are looked at side by side: in a store each answer takes its time
 
 Mark = tuple[int, ...] | tuple[str]  # size and times of a file, or what its store says
 

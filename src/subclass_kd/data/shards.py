@@ -83,8 +83,11 @@ def collect(study: Study, root: Root, findings: Findings) -> Rows:
             if isinstance(found, UserError):
                 findings.add(found, "shard")
             else:
+                before = len(rows.names), findings.errors
                 for sample in _samples(paths[number], found, passed_over, findings):
                     rows.add(sample, names[number], splits[number], paths[number], findings)
+                if before == (len(rows.names), findings.errors):
+                    findings.warning("empty shard", paths[number], "no image", "images and their labels")
     if passed_over:
         listed = ", ".join(f"{count} with {shown(suffix)}" for suffix, count in sorted(passed_over.items())[:20])
         found_here = f"members that are no image, .json or .cls: {listed}"
@@ -119,6 +122,15 @@ def find(root: Root, findings: Findings) -> list[str]:
         return names
     good = check_paths(root, names, lambda row: shown(str(root / names[row])), findings, "a shard")
     return [name for name, fits in zip(names, good.tolist(), strict=True) if fits]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(facts := dict(pairs)) < len(pairs):
+        raise ValueError("a key twice")
+    return facts
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once)  # made once: that takes longer than to read a small object
 
 
 class _Sample(NamedTuple):
@@ -156,7 +168,8 @@ class Rows:
             found = f"a {'list' if isinstance(facts[nested], list) else 'JSON object'}"
             findings.error("nested value", f"{where}, key {quoted(nested)}", found, "text or a number")
             return
-        self.header |= dict.fromkeys(facts)
+        if not facts.keys() <= self.header.keys():
+            self.header |= dict.fromkeys(facts)
         cells = {name: cell_text(facts.get(name)) for name in self.cells}
         if sample.label is not None:
             self.header[self.class_column] = None
@@ -242,7 +255,7 @@ def _samples(shard: str, members: list[Entry], passed_over: Counter[str], findin
             findings.error(problem.kind, f"{shard}, {shown(name)}", problem.found, problem.expected, problem.remedy)
             bad.add(key)
         elif suffix in EXTENSIONS or suffix in (".json", ".cls"):
-            known[suffix] = entry._replace(name=name)
+            known[suffix] = entry if entry.name == name else entry._replace(name=name)
         else:
             passed_over[posixpath.splitext(suffix)[1] or suffix or "no suffix"] += 1
     for key, known in keys.items():
@@ -286,18 +299,12 @@ def _sample(key: str, known: dict[str, Entry]) -> _Sample:
 
 def _facts(entry: Entry) -> dict[str, Any]:
     """Read a sample's JSON object."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(facts := dict(pairs)) < len(pairs):
-            raise ValueError("a key twice")
-        return facts
-
     kind, expected, remedy = "JSON", 'a JSON object in UTF-8, such as {"class": "a"}', "Write the file again."
     if entry.text is None:
         raise CellError(kind, f".json of {entry.size:,} bytes", f"{expected}, of at most {LARGEST_TEXT:,} bytes")
     try:
         entry.text.encode()
-        facts = json.loads(entry.text.removeprefix("\ufeff"), object_pairs_hook=once)
+        facts = _JSON.decode(entry.text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         reason = "bytes that are not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
         raise CellError(kind, f".json that cannot be read ({reason})", expected, remedy) from None
