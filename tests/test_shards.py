@@ -97,8 +97,9 @@ def study(root, **others):
     return make_study({"data": {"kind": kind, "root": str(root), **others.pop("data", {})}, "seeds": 1, **others})
 
 
-def test_shards_give_the_samples_of_the_same_files(both):
-    ours, theirs = load_samples(study(both / "shards")), load_samples(study(both / "files"))
+@pytest.mark.parametrize("data", [{}, {"folds": 3, "fold": 1}])
+def test_shards_give_the_samples_of_the_same_files(both, data):
+    ours, theirs = (load_samples(study(both / name, data=data)) for name in ("shards", "files"))
     assert np.array_equal(ours.images, theirs.images)
     for name in ("subclass_labels", "train", "validation", "test"):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name))
@@ -185,7 +186,7 @@ def test_cls_gives_the_class_and_a_hierarchy_may_group_it(tmp_path):
     ]
     shard(tmp_path / "a/train_0.tar", members)
     shard(tmp_path / "a/VAL_0.tar", members)
-    shard(tmp_path / "a/testing.tar", [*members, ("0.txt", b"a caption"), ("README", b"")])
+    shard(tmp_path / "a/testing.tar", [*members, ("0.txt", b"a caption"), ("0.seg.png", b""), ("README", b"")])
     chosen = {
         "data": {"kind": "webdataset", "root": str(tmp_path)},
         "hierarchy": {"low": ["0", "1"], "high": ["2", "3"]},
@@ -194,7 +195,7 @@ def test_cls_gives_the_class_and_a_hierarchy_may_group_it(tmp_path):
     assert (len(rows.train), len(rows.validation), len(rows.test)) == (40, 40, 40)
     assert rows.hierarchy.subclasses == ("0", "1", "2", "3")
     assert [one.found for one in found.kept] == [
-        "members that are no image, .json or .cls: 1 with .txt, 1 with no suffix"
+        "members that are no image, .json or .cls: 1 with .*.png, 1 with .txt, 1 with no suffix"
     ]
 
 

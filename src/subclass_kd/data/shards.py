@@ -6,29 +6,24 @@ https://github.com/webdataset/webdataset. Nothing is unpacked.
 
 from __future__ import annotations
 
-import json
-import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from subclass_kd import config
 from subclass_kd.ahead import in_order
 from subclass_kd.config import Study
-from subclass_kd.data.cell_rules import CellError
 from subclass_kd.data.cells import Sheet, cell_text
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.folder import walk
-from subclass_kd.data.images import EXTENSIONS
 from subclass_kd.data.members import Root, path_of, remote
-from subclass_kd.data.paths import UNPRINTABLE, check_paths, check_root, quoted, shown
-from subclass_kd.data.shard_index import LARGEST_TEXT, TOGETHER, Entry, entries
+from subclass_kd.data.paths import check_paths, check_root, quoted, shown
+from subclass_kd.data.shard_index import TOGETHER, Entry, entries
+from subclass_kd.data.shard_samples import Sample, samples
 from subclass_kd.data.table import SPLIT_NAMES, SampleTable, refuse_keys
 from subclass_kd.data.tabular import choose, demand_labels, resolve_columns
 from subclass_kd.data.vote_columns import vote_columns
@@ -84,7 +79,7 @@ def collect(study: Study, root: Root, findings: Findings) -> Rows:
                 findings.add(found, "shard")
             else:
                 before = len(rows.names), findings.errors
-                for sample in _samples(paths[number], found, passed_over, findings):
+                for sample in samples(paths[number], found, passed_over, findings):
                     rows.add(sample, names[number], splits[number], paths[number], findings)
                 if before == (len(rows.names), findings.errors):
                     findings.warning("empty shard", paths[number], "no image", "images and their labels")
@@ -124,24 +119,6 @@ def find(root: Root, findings: Findings) -> list[str]:
     return [name for name, fits in zip(names, good.tolist(), strict=True) if fits]
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(facts := dict(pairs)) < len(pairs):
-        raise ValueError("a key twice")
-    return facts
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_once)  # made once: that takes longer than to read a small object
-
-
-class _Sample(NamedTuple):
-    """An image of a shard, and what is said of it."""
-
-    name: str
-    image: Entry
-    facts: dict[str, Any]
-    label: str | None  # of .cls
-
-
 @dataclass
 class Rows:
     """The samples of some shards, as columns.
@@ -160,7 +137,7 @@ class Rows:
     spans: list[tuple[int, int]] = field(default_factory=list)
     header: dict[str, None] = field(default_factory=dict)
 
-    def add(self, sample: _Sample, shard: str, split: str, path: str, findings: Findings) -> None:
+    def add(self, sample: Sample, shard: str, split: str, path: str, findings: Findings) -> None:
         """Add a sample, unless a value of it is no cell, or its split is not that of its shard."""
         facts, where = sample.facts, f"{path}, {sample.name}"
         nested = next((name for name in self.cells if isinstance(facts.get(name), list | dict)), None)
@@ -231,83 +208,3 @@ def _entries(shard: str) -> list[Entry] | UserError:
         return entries(shard)
     except UserError as error:
         return error
-
-
-def _samples(shard: str, members: list[Entry], passed_over: Counter[str], findings: Findings) -> Iterator[_Sample]:
-    """Give the samples of a shard, in the order of their first members."""
-    keys: dict[str, dict[str, Entry]] = {}  # key -> suffix -> member
-    bad: set[str] = set()
-    for entry in members:
-        name = posixpath.normpath(entry.name)
-        folder, base = posixpath.split(name)
-        if (base.startswith(".") and name not in (".", "..")) or name.startswith("__"):
-            continue  # what systems leave, and WebDataset's own notes
-        stem, dot, ending = base.partition(".")
-        key, suffix = posixpath.join(folder, stem), f"{dot}{ending}".lower()
-        problem = _problem(entry, name)
-        known = keys.setdefault(key, {})
-        if problem is None and suffix in known:
-            if key in bad:
-                continue
-            found, remedy = f"the key {quoted(key)} twice with {shown(suffix)}", "Give each sample a key of its own."
-            problem = CellError("duplicate key", found, "each member once", remedy)
-        if problem is not None:
-            findings.error(problem.kind, f"{shard}, {shown(name)}", problem.found, problem.expected, problem.remedy)
-            bad.add(key)
-        elif suffix in EXTENSIONS or suffix in (".json", ".cls"):
-            known[suffix] = entry if entry.name == name else entry._replace(name=name)
-        else:
-            passed_over[posixpath.splitext(suffix)[1] or suffix or "no suffix"] += 1
-    for key, known in keys.items():
-        if key not in bad and known:
-            try:
-                yield _sample(key, known)
-            except CellError as error:
-                findings.error(error.kind, f"{shard}, {shown(key)}", error.found, error.expected, error.remedy)
-
-
-def _problem(entry: Entry, name: str) -> CellError | None:
-    """Say what is wrong with a member by itself, or nothing; no name is ever used as a path."""
-    if UNPRINTABLE.search(entry.name):
-        return CellError("characters in path", quoted(entry.name), "a name in UTF-8 without control characters")
-    if name == ".":
-        return CellError("no name", "a member without a name", "0001.jpg and the like", "Write the shard again.")
-    if name == ".." or name.startswith(("/", "../")):
-        return CellError("path outside the shard", quoted(entry.name), "a name below the shard's own folder")
-    if entry.odd:
-        remedy = "Write the file itself, as with tar --dereference --hard-dereference." if "link" in entry.odd else ""
-        return CellError("not a file", entry.odd, "a plain file", remedy)
-    return None
-
-
-def _sample(key: str, known: dict[str, Entry]) -> _Sample:
-    images = [entry for suffix, entry in known.items() if suffix in EXTENSIONS]
-    if len(images) != 1:
-        if not images:
-            found = f"no image beside {' and '.join(known)}"
-            raise CellError("images of a key", found, f"one, such as {shown(key)}.jpg")
-        found = f"{len(images)} images, {' and '.join(quoted(image.name) for image in images)}"
-        raise CellError("images of a key", found, "one image", "A key ends at the first dot of a name.")
-    if not images[0].size:
-        raise CellError("empty file", f"{quoted(images[0].name)} of 0 bytes", "an image file", "Write it again.")
-    facts = _facts(known[".json"]) if ".json" in known else {}
-    label = known[".cls"].text if ".cls" in known else None
-    if ".cls" in known and label is None:
-        raise CellError("class", f"a .cls of {known['.cls'].size:,} bytes", "the name or number of a class")
-    return _Sample(images[0].name, images[0], facts, None if label is None else label.strip())
-
-
-def _facts(entry: Entry) -> dict[str, Any]:
-    """Read a sample's JSON object."""
-    kind, expected, remedy = "JSON", 'a JSON object in UTF-8, such as {"class": "a"}', "Write the file again."
-    if entry.text is None:
-        raise CellError(kind, f".json of {entry.size:,} bytes", f"{expected}, of at most {LARGEST_TEXT:,} bytes")
-    try:
-        entry.text.encode()
-        facts = _JSON.decode(entry.text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
-        reason = "bytes that are not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
-        raise CellError(kind, f".json that cannot be read ({reason})", expected, remedy) from None
-    if not isinstance(facts, dict):
-        raise CellError(kind, f".json of a {type(facts).__name__}", expected, remedy)
-    return facts
