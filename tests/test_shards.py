@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from subclass_kd.config import Study
 from subclass_kd.data import shard_index
 from subclass_kd.data.check import check_study
 from subclass_kd.data.fashion_mnist import read_idx
@@ -392,6 +393,8 @@ def test_shards_in_a_store_are_read_there(both, tmp_path):
         assert np.array_equal(samples.images[np.arange(60)], here.images)
         assert len(samples.test) == 20
     assert samples.table.place(0) == f"{root}/test/0.tar, w/0000.png"
+    sent = make_study({"data": data})
+    assert Study.model_validate_json(sent.model_dump_json()) == sent  # as other machines get it
     (tmp_path / "others").mkdir()
     (tmp_path / "others/1.png").write_bytes(png(1, side=28))
     data |= {"unlabelled": str(tmp_path / "others")}

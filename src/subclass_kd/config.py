@@ -49,7 +49,7 @@ class Data(Section):
     """Which images, and how many of them."""
 
     kind: Literal["fashion-mnist", "lidc-votes", "folder", "table", "mhist", "webdataset"] = "fashion-mnist"
-    root: Annotated[Path, Field(strict=False)] | Url | None = Field(None, description="folder of the images")
+    root: Url | Annotated[Path, Field(strict=False)] | None = Field(None, description="folder of the images")
     unlabelled: Path | None = Field(None, strict=False, description="folder of images without labels, for a teacher")
     table: Path | None = Field(None, strict=False, description="CSV, TSV, Parquet or Excel file, for kind: table")
     columns: dict[ColumnName, str] = Field(default_factory=dict, description="what the table's columns are called")

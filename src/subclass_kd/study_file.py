@@ -160,6 +160,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
 UNIONS = (("workers",), ("distillation", "views"), ("data", "root"))
 # What may stand there, in our words, by key or by pydantic's kind of error; its own words do for the rest.
 EXPECTED = {
+    "data.root": "a path",
     "workers": "auto, or a whole number of at least 1",
     "distillation.views": "online, or a whole number from 1 to 1000",
     "device": "auto, cpu, mps, cuda or cuda:N",
