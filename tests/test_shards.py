@@ -171,6 +171,13 @@ def test_json_is_a_row_with_the_tables_rules(tmp_path):
     assert found.kept[0].found == '"-1"'
 
 
+def test_a_shard_may_have_any_name_but_that_of_a_folder(tmp_path):
+    shard(tmp_path / "İ.tar.TAR", sample("x.tar/İ", {"class": "x"}))
+    table, found = load(tmp_path)
+    assert (str(table.path(0)), found.kept) == (f"{tmp_path}/İ.tar.TAR, x.tar/İ.png", [])
+    assert read_header(table.path(0)).width == 8
+
+
 def test_votes_stand_in_json_too(tmp_path):
     members = [member for k in range(8) for member in sample(k, {"yes": k % 4, "readers": 3}, k)]
     shard(tmp_path / "0.tar", members)

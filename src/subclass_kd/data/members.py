@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,8 @@ from subclass_kd.errors import UserError
 from subclass_kd.mirror import RemoteFolder
 
 LARGEST = 1 << 30  # bytes of an image: its content is held as a whole, and no image that is read has more
-_MARK = ".tar/"  # ends the shard's part of a sample's name; no folder above a shard has such a name
+# What ends the shard's part of a sample's name; no folder above a shard has such a name.
+_END = re.compile(r"\.tar(?=/)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ def split_name(name: str) -> tuple[str, str]:
     >>> split_name("train/000.tar/left/0001.jpg")
     ('train/000.tar', 'left/0001.jpg')
     """
-    end = name.lower().index(_MARK) + len(_MARK) - 1
+    found = _END.search(name)
+    end = found.end() if found else len(name)
     return name[:end], name[end + 1 :]
 
 
