@@ -4,11 +4,14 @@ The page's messages are these tests' own: ``python tests/test_bad_input.py`` pri
 """
 
 import csv
+import gzip
+import io
 import os
 import re
 import shutil
 import struct
 import sys
+import tarfile
 import tempfile
 import zlib
 from pathlib import Path
@@ -190,6 +193,33 @@ def mhist(here, change):
     return ["run", "study.yaml"]
 
 
+def shards(change=None, spoil=None):
+    """Give the case of a shard of 32 images, with members that ``change`` gets in a list, or bytes that are changed."""
+
+    def write(here):
+        study = "data: {kind: webdataset, root: shards, size: 8}\nseeds: 1\narms: [scratch]\n"
+        (here / "study.yaml").write_text(study)
+        members = []
+        for k in range(32):
+            content = image(here / "one.png", shade=k).read_bytes()
+            members += [(f"{k}.png", content), (f"{k}.json", b'{"class": "%c"}' % b"ab"[k % 2])]
+        if change:
+            change(members)
+        (here / "shards").mkdir()
+        with tarfile.open(here / "shards/0.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+            for name, content in members:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                if not content:
+                    member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
+                archive.addfile(member, io.BytesIO(content))
+        if spoil:
+            (here / "shards/0.tar").write_bytes(spoil((here / "shards/0.tar").read_bytes()))
+        return ["run", "study.yaml"]
+
+    return write
+
+
 def dicom_without_pixels(path):
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
@@ -325,6 +355,19 @@ CASES = {
     "a negative weight": cell(5, "weight", "-1"),
     "an unknown split": split_of_row_5,
     "one bad row of a million": a_million_rows,
+    # Shards
+    "no shard": after(lambda here: (here / "shards/0.tar").rename(here / "shards/0"), shards()),
+    "a compressed shard": shards(spoil=gzip.compress),
+    "a shard cut short": shards(spoil=lambda content: content[:20_000]),
+    "a shard with a damaged header": shards(spoil=lambda content: content.replace(b"17.png", b"18.png", 1)),
+    "no tar file": shards(spoil=lambda content: b"not a tar file at all" * 100),
+    "a key without an image": shards(lambda members: members.pop(10)),
+    "a key with two images": shards(lambda members: members.insert(10, ("5.jpg", b"?"))),
+    "a key twice in one shard": shards(lambda members: members.append(("5.png", b"?"))),
+    "JSON that cannot be read": shards(lambda members: members.__setitem__(11, ("5.json", b"{'class': 1}"))),
+    "a sample without a class": shards(lambda members: members.__setitem__(11, ("5.json", b"{}"))),
+    "a link in a shard": shards(lambda members: members.__setitem__(10, ("5.png", b""))),
+    "a member with a path out of the shard": shards(lambda members: members.append(("../../x\x1b[2J.png", b"?"))),
     # Votes
     "votes that are no number": voted(5, "many"),
     "more votes than annotators": voted(5, "9"),

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from PIL import Image
 
 import subclass_kd
 from subclass_kd import store
-from subclass_kd.data import index
+from subclass_kd.data import index, shard_index, shards
 from subclass_kd.data.fashion_mnist import read_idx
+from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import read_header, read_image
 from subclass_kd.errors import UserError
 from subclass_kd.files import require_json
@@ -24,7 +26,7 @@ from subclass_kd.measuring import choice_from
 from subclass_kd.report.folder import _both, _listed, open_run
 from subclass_kd.run_files import read_run
 from subclass_kd.run_folder import PLAIN, damaged_files, read_json, write_sums
-from subclass_kd.study_file import load_study
+from subclass_kd.study_file import load_study, make_study
 
 SOURCE = Path(subclass_kd.__file__).parent
 SUBCLASSES = ["bacterial", "viral"]
@@ -190,6 +192,42 @@ def test_an_index_of_pixels_is_whole_or_none(folder, data):
     path.write_bytes(data.draw(spoiled(path.read_bytes())))
     found = index.read(path, 3)
     assert found is None or found.shape == known.shape
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_shard_is_images_and_labels_or_refused(folder, images, data):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, part in {"a.png": images[".png"], "a.json": b'{"class": "x"}', "b.tif": images[".tif"]}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(part)
+            archive.addfile(member, io.BytesIO(part))
+    path = folder / "shards/0.tar"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data.draw(spoiled(content.getvalue())))
+    study = make_study({"data": {"kind": "webdataset", "root": str(path.parent)}})
+    found = Findings()
+    with contextlib.suppress(UserError):
+        table = shards.read(study, found)
+        assert len(table) <= 2
+        for row in range(len(table)):
+            with contextlib.suppress(UserError):
+                assert read_image(table.path(row), 1, 8, 65535).shape == (1, 8, 8)
+    for one in found.kept:
+        str(one).encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_an_index_of_a_shard_is_whole_or_none(folder, data):
+    path, mark = folder / "shard.npz", (1, 2, 3)
+    known = [shard_index.Entry("a.png", "", 512, 9, None), shard_index.Entry("\udcff.cls", "", 1536, 1, "x")]
+    shard_index.write(path, mark, known)
+    assert shard_index.read(path, mark) == known
+    assert shard_index.read(path, (1, 2, 4)) is None
+    path.write_bytes(data.draw(spoiled(path.read_bytes())))
+    assert shard_index.read(path, mark) in (known, None)
 
 
 def test_nothing_is_pickled_on_disk():

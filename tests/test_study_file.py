@@ -185,7 +185,12 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(read, text, line, key)
         ("workers: many", "workers", '"many"', "auto, or a whole number of at least 1"),
         ("device: gpu", "device", '"gpu"', "auto, cpu, mps, cuda or cuda:N"),
         ("precision: half", "precision", '"half"', "'auto', 'float32' or 'bfloat16'"),
-        ("data: {kind: mnist}", "data.kind", '"mnist"', "'fashion-mnist', 'lidc-votes', 'folder', 'table' or 'mhist'"),
+        (
+            "data: {kind: mnist}",
+            "data.kind",
+            '"mnist"',
+            "'fashion-mnist', 'lidc-votes', 'folder', 'table', 'mhist' or 'webdataset'",
+        ),
         ("data: {channels: 2}", "data.channels", "2", "1 or 3"),
         ("data: {validation: 0.9}", "data.validation", "0.9", "less than or equal to 0.5"),
         ("data: {root: 3}", "data.root", "3", "a path"),

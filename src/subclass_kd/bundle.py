@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from subclass_kd.bundle_files import MANIFEST, MODEL, MODEL_INT8, REMEDY, check_files
 from subclass_kd.bundle_manifest import Statement, judge, read_manifest
 from subclass_kd.cores import count_cores
-from subclass_kd.data.images import MOST_PIXELS, AnyPath, decode_image, read_image
+from subclass_kd.data.images import MOST_PIXELS, decode_image, read_image
+from subclass_kd.data.members import AnyPath
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
 

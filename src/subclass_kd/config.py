@@ -33,6 +33,7 @@ ColumnName = Literal["path", "class", "subclass", "split", "group", "weight", "d
 PATTERN_GROUPS = ("class", "subclass", "split", "group")
 VOTED = ("mhist", "lidc-votes")  # kinds of data that bring annotators' votes
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Url = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://")]  # of a store that fsspec knows
 
 
 class Section(BaseModel):
@@ -47,8 +48,8 @@ class Section(BaseModel):
 class Data(Section):
     """Which images, and how many of them."""
 
-    kind: Literal["fashion-mnist", "lidc-votes", "folder", "table", "mhist"] = "fashion-mnist"
-    root: Path | None = Field(None, strict=False, description="folder of the images")
+    kind: Literal["fashion-mnist", "lidc-votes", "folder", "table", "mhist", "webdataset"] = "fashion-mnist"
+    root: Url | Annotated[Path, Field(strict=False)] | None = Field(None, description="folder of the images")
     unlabelled: Path | None = Field(None, strict=False, description="folder of images without labels, for a teacher")
     table: Path | None = Field(None, strict=False, description="CSV, TSV, Parquet or Excel file, for kind: table")
     columns: dict[ColumnName, str] = Field(default_factory=dict, description="what the table's columns are called")

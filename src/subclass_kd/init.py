@@ -37,7 +37,7 @@ def init(data: Path, measure: bool = True) -> str:
     """Write a study for some data.
 
     Args:
-        data: a folder of images, MHIST's folder, or a table file.
+        data: a folder of images or of shards, MHIST's folder, or a table file.
         measure: time the networks; without, torch is not loaded, and the study is one for a CPU.
 
     Returns:

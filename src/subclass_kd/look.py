@@ -1,4 +1,4 @@
-"""What some data are: a folder of images, MHIST, or a table; and where in them label, patient and split stand."""
+"""What some data are: a folder of images or shards, MHIST, a table; and where label, patient and split stand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from subclass_kd.data import folder
+from subclass_kd.data import folder, shards
 from subclass_kd.data.cells import SUFFIXES, read_columns, read_header
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import EXTENSIONS
@@ -63,7 +63,7 @@ def look(path: Path) -> Found:
     """Tell what kind of data lie at a path.
 
     Args:
-        path: a folder of images, MHIST's folder, or a table.
+        path: a folder of images or of shards, MHIST's folder, or a table.
 
     Raises:
         UserError: nothing is there, or nothing that a study can be made of.
@@ -94,7 +94,12 @@ def _is_mhist(path: Path) -> bool:
 def _look_at_folder(path: Path) -> Found:
     data: dict[str, Any] = {"kind": "folder", "root": path.as_posix()}
     found = Found({"data": data})
-    table = folder.read(make_study({"data": data}), Findings())
+    try:
+        table = folder.read(make_study({"data": data}), Findings())
+    except UserError:
+        if folder.walk(path, Findings(), shards.is_shard):
+            return _look_at_shards(path)
+        raise
     classes = table.classes or []
     own = table.subclasses is not None and table.subclasses != classes
     levels = ["split"] * (table.splits is not None) + ["class"] + ["subclass"] * own
@@ -107,25 +112,37 @@ def _look_at_folder(path: Path) -> Found:
     return found
 
 
+def _look_at_shards(path: Path) -> Found:
+    data: dict[str, Any] = {"kind": "webdataset", "root": path.as_posix()}
+    found = Found({"data": data})
+    header = [*shards.collect(make_study({"data": data}), path, Findings()).header]
+    columns = _guess(header)
+    columns.pop("path", None)  # where the image came from: its place now is the shard
+    chosen = make_study({"data": data | {"columns": columns}})
+    _drop_unlikely(found, columns, shards.collect(chosen, path, Findings()).cells)
+    _find_votes(found, header, columns, _listed(header), path)
+    data["columns"] = columns
+    found.note("columns", f"The samples' JSON, .cls and shards have {_listed(header)}.")
+    return found
+
+
+def _guess(header: list[str]) -> dict[str, str]:
+    return {key: name for key, choices in COLUMNS.items() if (name := _find(header, choices))}
+
+
+def _listed(header: list[str]) -> str:
+    return ", ".join(f'"{shown(name)}"' for name in header[:20])
+
+
 def _look_at_table(path: Path) -> Found:
     header = [name for name in read_header(path) if name]
-    columns = {key: name for key, choices in COLUMNS.items() if (name := _find(header, choices))}
-    listed = ", ".join(f'"{shown(name)}"' for name in header[:20])
+    columns, listed = _guess(header), _listed(header)
     if "path" not in columns:
         remedy = "Rename one, or write the study by hand: data.columns."
         raise UserError(shown(str(path)), f"the columns {listed}", "one of image paths, such as path or image", remedy)
     found = Found({"data": {"kind": "table", "table": path.as_posix()}})
     cells = read_columns(path, list(dict.fromkeys(columns.values())), Findings()).columns
-    splits = {cell.strip().lower() for cell in cells[columns["split"]]} if "split" in columns else set()
-    if not splits <= set(SPLIT_NAMES):
-        text = f'Column "{columns.pop("split")}" is not used as split: it has other values than train and test.'
-        found.note("columns", text)
-    if "group" in columns:
-        sizes = Counter(cells[columns["group"]])
-        value, most = sizes.most_common(1)[0]
-        if value and most > max(LARGEST_GROUP * sizes.total(), 2):
-            text = f'Column "{columns.pop("group")}" is not taken for the patient: {most:,} rows have "{value}".'
-            found.note("columns", text)
+    _drop_unlikely(found, columns, cells)
     _find_votes(found, header, columns, listed, path)
     root = _find_root(path, cells[columns["path"]])
     if root is None:
@@ -136,6 +153,20 @@ def _look_at_table(path: Path) -> Found:
     found.content["data"] |= {"root": root.as_posix(), "columns": columns}
     found.note("columns", f"The table has {listed}.")
     return found
+
+
+def _drop_unlikely(found: Found, columns: dict[str, str], cells: dict[str, list[str]]) -> None:
+    """Take out columns that are called like splits or patients and hold something else."""
+    splits = {cell.strip().lower() for cell in cells[columns["split"]]} if "split" in columns else set()
+    if not splits <= set(SPLIT_NAMES):
+        text = f'Column "{columns.pop("split")}" is not used as split: it has other values than train and test.'
+        found.note("columns", text)
+    if "group" in columns:
+        sizes = Counter(cells[columns["group"]])
+        value, most = sizes.most_common(1)[0]
+        if value and most > max(LARGEST_GROUP * sizes.total(), 2):
+            text = f'Column "{columns.pop("group")}" is not taken for the patient: {most:,} rows have "{value}".'
+            found.note("columns", text)
 
 
 def _find_votes(found: Found, header: list[str], columns: dict[str, str], listed: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run folder in a store that fsspec knows (S3, GCS, Azure, SFTP, ...), and its copy on this machine."""
+"""A folder in a store that fsspec knows (S3, GCS, Azure, SFTP, ...); a run in one, and its copy on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from subclass_kd.errors import UserError
 
@@ -27,9 +27,12 @@ class RemoteFolder:
     """
 
     def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs
-
         self.url = url.rstrip("/")
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError:
+            remedy = "Install both, for S3: pip install fsspec s3fs."
+            raise UserError(self.url, "no fsspec in this Python", "it, and the package of the store", remedy) from None
         self._store: Any
         self._store, self._root = self._try(lambda: url_to_fs(self.url, use_listings_cache=False))
 
@@ -47,6 +50,20 @@ class RemoteFolder:
         """Copy a file from the store."""
         to.parent.mkdir(parents=True, exist_ok=True)
         self._try(lambda: self._store.get_file(f"{self._root}/{path}", str(to)), path)
+
+    def stamp(self, path: str) -> str:
+        """Give what changes when a file does."""
+        return str(self._try(lambda: self._store.ukey(f"{self._root}/{path}"), path))
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file to be read in parts; what fails later in it raises the store's own errors."""
+        file: BinaryIO = self._try(lambda: self._store.open(f"{self._root}/{path}", "rb"), path)
+        return file
+
+    def read(self, path: str, first: int, size: int) -> bytes:
+        """Read a part of a file; less where it ends before."""
+        part: bytes = self._try(lambda: self._store.cat_file(f"{self._root}/{path}", first, first + size), path)
+        return part
 
     def put(self, file: Path, path: str) -> None:
         """Copy a file to the store, where an older one is replaced."""

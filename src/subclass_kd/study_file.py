@@ -156,10 +156,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
     content[last] = value
 
 
-# Keys that take a word or a number, of which pydantic tells each apart.
-UNIONS = (("workers",), ("distillation", "views"))
+# Keys that take values of two types, of which pydantic tells each apart.
+UNIONS = (("workers",), ("distillation", "views"), ("data", "root"))
 # What may stand there, in our words, by key or by pydantic's kind of error; its own words do for the rest.
 EXPECTED = {
+    "data.root": "a path",
     "workers": "auto, or a whole number of at least 1",
     "distillation.views": "online, or a whole number from 1 to 1000",
     "device": "auto, cpu, mps, cuda or cuda:N",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from subclass_kd.data.cell_rules import CellError
 from subclass_kd.data.findings import Findings
+from subclass_kd.data.members import split_name
 from subclass_kd.data.paths import quoted
 from subclass_kd.errors import UserError
 
@@ -36,6 +37,7 @@ class Sheet:
         rows: (N,) int64: the row of each, as a spreadsheet counts: the header is row 1.
         good: (N,) bool: False once something is wrong with a row.
         findings: takes what is wrong.
+        samples: names of the rows, for messages, where they come from shards and not from a file's rows.
     """
 
     where: str
@@ -43,10 +45,17 @@ class Sheet:
     rows: NDArray[np.int64]
     good: NDArray[np.bool_]
     findings: Findings
+    samples: Sequence[str] | None = None
 
     def place(self, row: int, column: str = "") -> str:
         """Say where a row, or its cell in a column, stands."""
-        return f"{self.where}, row {self.rows[row]}" + (f", column {quoted(column)}" if column else "")
+        if self.samples is None:
+            return f"{self.where}, {self.name(row)}" + (f", column {quoted(column)}" if column else "")
+        return f"{self.where}/{self.name(row)}" + (f", key {quoted(column)}" if column else "")
+
+    def name(self, row: int) -> str:
+        """Name a row within its file or folder: ``row 812``, or ``train-000.tar, 0001.jpg`` of shards."""
+        return f"row {self.rows[row]}" if self.samples is None else ", ".join(split_name(self.samples[row]))
 
     def refuse(self, column: str, row: int, why: CellError) -> None:
         """Note what is wrong with a cell, or with a row where ``column`` is empty, and mark the row."""

@@ -98,7 +98,7 @@ def _read(
     looks: list[Look] = []
 
     def read(row: int) -> NDArray[np.uint8]:
-        path = _path(table, row)
+        path = table.path(row)
         if row in failed:
             raise failed[row]
         if look:
@@ -153,7 +153,7 @@ def _find_shape(table: SampleTable, data: Data, pool: Executor, failed: dict[int
 
     def read(row: int) -> Header | UserError:
         try:
-            return read_header(_path(table, row))
+            return read_header(table.path(row))
         except UserError as error:
             return error
 
@@ -169,10 +169,6 @@ def _find_shape(table: SampleTable, data: Data, pool: Executor, failed: dict[int
         raise UserError(table.where, found, "one size", "Set data.size.")
     width, height = (data.size, data.size) if data.size else next(iter(sizes), (0, 0))  # none: every row has failed
     return data.channels or channels, height, width
-
-
-def _path(table: SampleTable, row: int) -> Path:
-    return (table.root or Path()) / table.names[row]
 
 
 def _raise_failed(table: SampleTable, failed: dict[int, UserError]) -> None:

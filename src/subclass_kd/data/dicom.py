@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from subclass_kd.data.images import MOST_PIXELS, AnyPath, Header, no_scale, several, too_large
+from subclass_kd.data.images import MOST_PIXELS, Header, no_scale, several, too_large
+from subclass_kd.data.members import AnyPath
 from subclass_kd.errors import UserError
 
 if TYPE_CHECKING:

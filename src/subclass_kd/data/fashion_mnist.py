@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from subclass_kd.config import Study
 from subclass_kd.data.findings import Findings
+from subclass_kd.data.paths import check_root
 from subclass_kd.data.table import SampleTable, refuse_keys
 from subclass_kd.errors import UserError
 
@@ -39,7 +40,7 @@ def read(study: Study, findings: Findings) -> SampleTable:
     >>> read(Study(), Findings()).images.shape
     (6500, 1, 28, 28)
     """
-    root = study.data.root
+    root = check_root(study.data.root) if isinstance(study.data.root, str) else study.data.root
     refuse_keys(study, "table", "columns", "pattern", "votes")
     if root is None:
         with np.load(EMBEDDED) as stored:

@@ -51,8 +51,22 @@ def read(study: Study, findings: Findings) -> SampleTable:
     return _to_table(root, names, columns, study.hierarchy is not None, findings)
 
 
-def walk(root: Path, findings: Findings) -> list[str]:
-    """Give the paths of all image files under ``root``, sorted; links to folders are refused, so that the walk ends."""
+def is_image(name: str) -> bool:
+    """Tell by its suffix whether a file is an image that can be read."""
+    return posixpath.splitext(name)[1].lower() in EXTENSIONS
+
+
+def walk(
+    root: Path, findings: Findings, is_wanted: Callable[[str], object] = is_image, what: str = "images"
+) -> list[str]:
+    """Give the paths of all image files under ``root``, sorted; links to folders are refused, so that the walk ends.
+
+    Args:
+        root: the folder.
+        findings: takes folders that cannot be read, links to folders, and a count of the files passed over.
+        is_wanted: says by a file's name whether it is of those to be given.
+        what: these are called.
+    """
     names: list[str] = []
     others: Counter[str] = Counter()
     folders = [""]
@@ -69,16 +83,16 @@ def walk(root: Path, findings: Findings) -> list[str]:
                         folders.append(f"{name}/")
                     elif entry.is_symlink() and os.path.isdir(root / name):
                         _refuse_link(root, name, findings)
-                    elif suffix in EXTENSIONS:
+                    elif is_wanted(entry.name):
                         names.append(name)
                     else:
                         others[suffix or "no suffix"] += 1
         except OSError as error:
             where, found = shown(str(root / folder)), f"a folder that cannot be read ({error.strerror})"
-            findings.error("unreadable folder", where, found, "a folder of images")
+            findings.error("unreadable folder", where, found, f"a folder of {what}")
     if others:
         found = ", ".join(f"{count} with {shown(suffix)}" for suffix, count in sorted(others.items()))
-        findings.warning("files passed over", str(root), f"files that are no images: {found}", "images only")
+        findings.warning("files passed over", str(root), f"files that are no {what}: {found}", f"{what} only")
     return sorted(names)
 
 

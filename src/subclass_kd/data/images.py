@@ -10,18 +10,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subclass_kd.data.members import AnyPath, Member
 from subclass_kd.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-AnyPath = Path | str  # text where every microsecond counts: making a Path takes ten
 
 DICOM_EXTENSIONS = frozenset({".dcm", ".dicom"})
 _DICOM_ENDS = tuple(DICOM_EXTENSIONS)
@@ -82,7 +80,7 @@ def read_image(path: AnyPath, channels: int, size: int | None, white: int) -> ND
     with previews behind it (MPO), the first picture is the image. Any thread may call this, and no warning escapes.
 
     Args:
-        path: the file.
+        path: the file, or the member of a shard.
         channels: 1 for grey, 3 for colour.
         size: height and width to resize to; None leaves them.
         white: the value of 16-bit grey that becomes 255.
@@ -203,6 +201,10 @@ def _blamed(error: Exception, path: AnyPath) -> UserError:
 
 def _open(path: AnyPath) -> BinaryIO:
     """Open a file that may hold an image; without waiting for anybody where it is a pipe."""
+    if isinstance(path, Member):
+        if path.size == 0:
+            raise _empty(path)
+        return io.BytesIO(path.read())
     number = os.open(path, _READ)
     try:
         status = os.fstat(number)

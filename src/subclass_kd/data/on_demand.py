@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import copy
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from subclass_kd.cores import count_cores
 from subclass_kd.data.images import read_image
 from subclass_kd.data.index import Index, digest
+from subclass_kd.data.members import Root, locate
 from subclass_kd.errors import UserError
 
 
@@ -23,9 +23,19 @@ class OnDemand:
         index: made when the files were decoded first.
         size: height and width that images are resized to; None leaves them.
         white: the value of 16-bit grey that becomes 255.
+        spans: (N, 2), where those lie that are in shards; None if all are files.
     """
 
-    def __init__(self, root: Path, names: list[str], index: Index, size: int | None, white: int) -> None:
+    def __init__(
+        self,
+        root: Root,
+        names: list[str],
+        index: Index,
+        size: int | None,
+        white: int,
+        spans: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._spans = spans
         self._root, self._names, self._size, self._white = root, names, size, white
         self._digests = index.digests
         self.shape = (len(names), *index.shape)
@@ -46,7 +56,7 @@ class OnDemand:
         """
         images = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
         for place, row in enumerate(rows.tolist()):
-            path = self._root / self._names[row]
+            path = locate(self._root, self._names[row], None if self._spans is None else self._spans[row])
             image = read_image(path, self.shape[1], self._size, self._white)
             if image.shape != self.shape[1:] or digest(image) != self._digests[row].tobytes():
                 remedy = "Restore it and run again, or give another --out."

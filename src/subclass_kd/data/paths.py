@@ -53,12 +53,15 @@ def alike(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
 
 
-def check_root(root: Path | None) -> Path:
+def check_root(root: Path | str | None) -> Path:
     """Give the folder of the images.
 
     Raises:
-        UserError: none is given, or there is no such folder.
+        UserError: none is given, or there is no such folder, or it is a URL.
     """
+    if isinstance(root, str):
+        remedy = "Only shards are read from a store: data.kind: webdataset."
+        raise UserError('key "data.root"', f"the URL {quoted(root)}", "the folder of the images", remedy)
     if root is None:
         raise UserError('key "data.root"', "nothing", "the folder of the images", 'Give it: "data: {root: FOLDER}".')
     if not os.path.isdir(root):  # unlike Path.is_dir, it raises no error of permission
@@ -90,7 +93,9 @@ def relative_names(root: Path, names: list[str]) -> list[str]:
     return [relative(name) if _ODD.search(name) else name for name in names]
 
 
-def check_paths(root: Path, names: list[str], place: Callable[[int], str], findings: Findings) -> NDArray[np.bool_]:
+def check_paths(
+    root: Path, names: list[str], place: Callable[[int], str], findings: Findings, what: str = "an image file"
+) -> NDArray[np.bool_]:
     """Tell which paths are files that can be read: there, not empty, and inside ``root`` after following links.
 
     No file is opened, and each folder is resolved once.
@@ -100,6 +105,7 @@ def check_paths(root: Path, names: list[str], place: Callable[[int], str], findi
         names: N paths relative to it, in POSIX form.
         place: says where a row stands, for messages.
         findings: takes an error for each path that is no such file.
+        what: messages expect.
 
     Returns:
         (N,) bool.
@@ -120,11 +126,11 @@ def check_paths(root: Path, names: list[str], place: Callable[[int], str], findi
         absent = folder is not None and base and name.isprintable() and not os.path.lexists(folder + os.sep + base)
         if absent and findings.count_again("missing file"):
             continue
-        problem = _problem(name, base, folder, real_root)
+        problem = _problem(name, base, folder, real_root, what)
         if problem is not None:
             kind, found, expected, remedy = problem
             if kind == "missing file":
-                expected, remedy = f"an image file in {root}", _near(folder or "", head, base, neighbours)
+                expected, remedy = f"{what} in {root}", _near(folder or "", head, base, neighbours)
             findings.error(kind, place(row), found, expected, remedy)
         else:
             good[row] = True
@@ -140,7 +146,7 @@ def _is_plain_file(path: str) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size > 0 and status.st_mode & 0o444 == 0o444
 
 
-def _problem(name: str, base: str, folder: str | None, real_root: str) -> Problem | None:
+def _problem(name: str, base: str, folder: str | None, real_root: str, what: str) -> Problem | None:
     """Say what is wrong with one path, or nothing."""
     if UNPRINTABLE.search(name):
         return "characters in path", quoted(name), "a path in UTF-8 without control characters", "Rename the file."
@@ -159,15 +165,15 @@ def _problem(name: str, base: str, folder: str | None, real_root: str) -> Proble
                 return "path outside the root", found, "a file inside the root folder", "Put the file itself there."
             status = os.stat(target)
     except (FileNotFoundError, NotADirectoryError):
-        return "missing file", f"no file {quoted(name)}", "an image file", ""
+        return "missing file", f"no file {quoted(name)}", what, ""
     except OSError as error:
         return "unreadable file", f"{quoted(name)} ({error.strerror})", "a file that can be read", ""
     if stat.S_ISDIR(status.st_mode):
-        return "not a file", f"{quoted(name)}, a folder", "an image file", ""
+        return "not a file", f"{quoted(name)}, a folder", what, ""
     if not stat.S_ISREG(status.st_mode):
-        return "not a file", f"{quoted(name)}, a pipe or a device", "an image file", ""
+        return "not a file", f"{quoted(name)}, a pipe or a device", what, ""
     if status.st_size == 0:
-        return "empty file", f"{quoted(name)} of 0 bytes", "an image file", "Fetch the file again."
+        return "empty file", f"{quoted(name)} of 0 bytes", what, "Fetch the file again."
     if not os.access(path, os.R_OK):
         return "unreadable file", f"{quoted(name)} without permission to read", "a file that can be read", ""
     return None

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from subclass_kd.data.images import MOST_PIXELS, AnyPath, Header, no_scale, several, too_large
+from subclass_kd.data.images import MOST_PIXELS, Header, no_scale, several, too_large
+from subclass_kd.data.members import AnyPath
 from subclass_kd.errors import UserError
 
 # Named, so that no file of another kind starts the program that Pillow has for it, as PostScript does.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from subclass_kd.data.decoding import OnProgress, decode, is_too_large
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import refit
 from subclass_kd.data.index import Index
+from subclass_kd.data.members import Root, files_of, path_of
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.rows import Images
 from subclass_kd.data.scan import Look
+from subclass_kd.data.shard_index import TOGETHER, Mark, stamp
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint
@@ -102,24 +105,28 @@ def _fit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> N
 
 
 def _key(table: SampleTable, data: Data) -> str:
-    root = _root(table).resolve()
-    stamps = [_stamp(os.path.join(root, name)) for name in table.names]
+    root = _root(table)
+    root = root.resolve() if isinstance(root, Path) else root
+    if table.spans is None:
+        stamps = [stamp(os.path.join(root, name)) for name in table.names]
+    else:
+        stamps = _stamp_each(root, files_of(table.names, table.spans))
     # Another Pillow may decode a JPEG to other pixels.
     decoder = [_DECODER, version("pillow")]
-    return fingerprint(decoder, str(root), table.names, stamps, data.size, data.channels, data.white)
+    places = [] if table.spans is None else [table.spans.tobytes()]
+    return fingerprint(decoder, str(root), table.names, stamps, data.size, data.channels, data.white, *places)
 
 
-def _root(table: SampleTable) -> Path:
+def _stamp_each(root: Root, files: list[str]) -> list[Mark | None]:
+    """Look at each shard once, not for each image in it, and at several together: they may be far away."""
+    distinct = [*dict.fromkeys(files)]
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        seen = dict(zip(distinct, pool.map(lambda file: stamp(path_of(root, file)), distinct), strict=True))
+    return [seen[file] for file in files]
+
+
+def _root(table: SampleTable) -> Root:
     return table.root or Path()
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None  # decoding it will say why
-    # The time of the last change too: copying tools set that of modification as they like.
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _find(path: Path, known: Index | None, table: SampleTable, data: Data, verify: bool) -> tuple[Images, Index] | None:
@@ -127,7 +134,7 @@ def _find(path: Path, known: Index | None, table: SampleTable, data: Data, verif
     if known is None:
         return None
     if is_too_large(len(known), known.shape, data):
-        return OnDemand(_root(table), table.names, known, data.size, data.white), known
+        return OnDemand(_root(table), table.names, known, data.size, data.white, table.spans), known
     try:
         # Read-only: for a map that may be written, the system wants as much memory as the file is long.
         mapped = np.lib.format.open_memmap(path, mode="r")

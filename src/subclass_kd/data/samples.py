@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from subclass_kd.config import Study, Votes
 from subclass_kd.curriculum import stages
-from subclass_kd.data import fashion_mnist, folder, lidc, mhist, tabular
+from subclass_kd.data import fashion_mnist, folder, lidc, mhist, shards, tabular
 from subclass_kd.data.augmentable import check_augment
 from subclass_kd.data.cross_fit import check_cross_fit
 from subclass_kd.data.findings import Findings
@@ -33,6 +33,7 @@ READERS: dict[str, Callable[[Study, Findings], SampleTable]] = {
     "folder": folder.read,
     "table": tabular.read,
     "mhist": mhist.read,
+    "webdataset": shards.read,
 }
 # Which classes are hard to tell apart, and so worth a study, was chosen on training images: docs/demo.md.
 FASHION_HIERARCHY = {

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from subclass_kd.config import Data
 from subclass_kd.cores import count_cores
 from subclass_kd.data import duplicates
 from subclass_kd.data.images import read_header, read_image
+from subclass_kd.data.members import AnyPath
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
 
@@ -110,12 +110,12 @@ def _look(table: SampleTable, data: Data, row: int) -> Look | UserError:
     if table.images is not None:
         return describe(table.images[row], bits=8)
     try:
-        return look_at((table.root or Path()) / table.names[row], data.white)[0]
+        return look_at(table.path(row), data.white)[0]
     except UserError as error:
         return error
 
 
-def look_at(path: Path, white: int) -> tuple[Look, NDArray[np.uint8]]:
+def look_at(path: AnyPath, white: int) -> tuple[Look, NDArray[np.uint8]]:
     """Decode an image at its own size, look at it, and give it too, (C, H, W).
 
     Raises:

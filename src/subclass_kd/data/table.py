@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from subclass_kd import config
 from subclass_kd.config import Study
+from subclass_kd.data.members import Member, Root, locate
 from subclass_kd.errors import UserError
 
 SPLIT_NAMES = {
@@ -49,7 +50,9 @@ class SampleTable:
     Args:
         where: the file or folder that messages name.
         names: one a row, each once: the image's path under ``root`` in POSIX form, or "image 17" of an embedded set.
-        root: the folder that the images lie in; None where ``images`` holds them.
+        root: the folder that the images lie in, or the URL of that of shards; None where ``images`` holds them.
+        spans: (N, 2) int64: where in a shard each image begins and how long it is, -1 of one that is a file; a name
+            is that of the shard and, behind "/", that of the member. None where all are files.
         images: (N, C, H, W) uint8 of data that come decoded; None where they are files.
         classes: the class of each row; None where votes or the study's hierarchy decide it.
         subclasses: the subclass of each row, unique over the classes; None where votes decide it or nothing is known.
@@ -63,7 +66,8 @@ class SampleTable:
 
     where: str
     names: list[str]
-    root: Path | None = None
+    root: Root | None = None
+    spans: NDArray[np.int64] | None = None
     images: NDArray[np.uint8] | None = None
     classes: list[str] | None = None
     subclasses: list[str] | None = None
@@ -81,7 +85,11 @@ class SampleTable:
         """Say where a row stands, for a message: ``labels.csv, row 812`` or the image's own path."""
         if self.rows is not None and self.rows[row] >= 0:
             return f"{self.where}, row {self.rows[row]}"
-        return str(self.root / self.names[row]) if self.root is not None else f"{self.where}, {self.names[row]}"
+        return str(self.path(row)) if self.root is not None else f"{self.where}, {self.names[row]}"
+
+    def path(self, row: int) -> Path | Member:
+        """Give what an image is read from: a file, or a member of a shard."""
+        return locate(self.root, self.names[row], None if self.spans is None else self.spans[row])
 
     def take(self, rows: NDArray[np.int64]) -> SampleTable:
         """Give the table of some rows, in the order given."""
@@ -104,6 +112,7 @@ class SampleTable:
         return replace(
             self,
             names=self.names + names,
+            spans=None if self.spans is None else np.concatenate([self.spans, np.full((len(names), 2), -1)]),
             classes=more(self.classes, ""),
             subclasses=more(self.subclasses, ""),
             splits=more(self.splits, ""),
@@ -147,5 +156,5 @@ def refuse_keys(study: Study, *keys: str) -> None:
         else:
             given = [f"data.{key}"] if getattr(study.data, key) else []
         for name in given:
-            remedy = "Remove it. Images of your own are of kind folder or table."
+            remedy = "Remove it. Images of your own are of kind folder, table or webdataset."
             raise UserError(f'key "{name}"', f"a value, and data.kind: {study.data.kind}", "no such key there", remedy)

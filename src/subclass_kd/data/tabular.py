@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,15 +69,36 @@ def read_table(
         UserError: the table cannot be read, or lacks a column that is needed.
     """
     header = read_header(path)
-    chosen = _choose(columns, header, path)
-    voted = {} if votes is None else vote_columns(votes)
-    for name, key in voted.items():
-        _demand(name, key, header, path)
-    _demand_labels(chosen, votes is not None, has_hierarchy, path)
+    chosen = choose(columns, header, path)
+    if "path" not in chosen:
+        remedy = 'Name the column with the paths in key "data.columns": {path: NAME}.'
+        if len(header) == 1 and any(mark in header[0] for mark in ";,\t"):
+            remedy = "Separate cells by commas in .csv and by tabs in .tsv and .txt."
+        raise UserError(f"{path}, row 1", f'no column "path" in {_listed(header)}', "a column of paths", remedy)
+    demand_labels(chosen, votes, header, path, f"{path}, row 1", has_hierarchy=has_hierarchy)
+    voted = [] if votes is None else [*vote_columns(votes)]
     sheet = read_columns(path, [*chosen.values(), *voted], findings)
-
     # Labels before paths: in rows whose file is missing, too, they are held against each other.
-    labels = [chosen[key] for key in ("class", "subclass") if key in chosen]
+    known = resolve_columns(sheet, chosen, votes)
+    names = _names(sheet, chosen["path"], root, folder)
+    _check_repeats(sheet, chosen["path"], names, [*_labels(chosen), *voted])
+    table = SampleTable(where=str(path), names=names, root=root, rows=sheet.rows, **known)
+    return table if sheet.good.all() else table.take(np.flatnonzero(sheet.good))
+
+
+def resolve_columns(sheet: Sheet, chosen: Mapping[str, str], votes: config.Votes | None) -> dict[str, Any]:
+    """Judge the cells of all columns but that of paths.
+
+    Args:
+        sheet: its cells; takes what is wrong with them.
+        chosen: key -> column, as :func:`choose` gives them.
+        votes: where the votes stand, if they decide class and subclass.
+
+    Returns:
+        Columns of a :class:`SampleTable`, by name.
+    """
+    findings = sheet.findings
+    labels = _labels(chosen)
     for name in dict.fromkeys(labels):
         _warn_of_look_alikes(sheet, name)
     classes = _column(sheet, chosen, "class", cell_rules.label, "")
@@ -95,28 +116,25 @@ def read_table(
     weights = _numbers(sheet, chosen, "weight", cell_rules.weight)
     difficulty = _numbers(sheet, chosen, "difficulty", cell_rules.difficulty)
     if weights is not None and len(weights) and not weights.any():
-        where = f"{path}, column {quoted(chosen['weight'])}"
+        where = f"{sheet.where}, column {quoted(chosen['weight'])}"
         findings.error("weight", where, "only weights of 0", "a weight above 0 in some row")
         weights = None
-    names = _names(sheet, chosen["path"], root, folder)
-    _check_repeats(sheet, chosen["path"], names, [*labels, *voted])
-    table = SampleTable(
-        where=str(path),
-        names=names,
-        root=root,
-        classes=classes,
-        subclasses=subclasses,
-        votes=counts,
-        splits=splits,
-        groups=groups if groups and any(groups) else None,
-        weights=weights,
-        difficulty=difficulty,
-        rows=sheet.rows,
-    )
-    return table if sheet.good.all() else table.take(np.flatnonzero(sheet.good))
+    return {
+        "classes": classes,
+        "subclasses": subclasses,
+        "votes": counts,
+        "splits": splits,
+        "groups": groups if groups and any(groups) else None,
+        "weights": weights,
+        "difficulty": difficulty,
+    }
 
 
-def _choose(columns: Mapping[config.ColumnName, str], header: list[str], path: Path) -> dict[str, str]:
+def _labels(chosen: Mapping[str, str]) -> list[str]:
+    return [chosen[key] for key in ("class", "subclass") if key in chosen]
+
+
+def choose(columns: Mapping[config.ColumnName, str], header: list[str], path: Path | str) -> dict[str, str]:
     """Give key -> column: as the study says, else the column of the key's own name, where a guess does no harm.
 
     A column "weight" may hold kilograms, and "difficulty" anything: these are used only where the study names them.
@@ -125,16 +143,10 @@ def _choose(columns: Mapping[config.ColumnName, str], header: list[str], path: P
         _demand(name, f"data.columns.{key}", header, path)
     keys = typing.get_args(config.ColumnName)
     named = {"weight", "difficulty"}
-    chosen = {key: columns.get(key, key) for key in keys if key in columns or (key in header and key not in named)}
-    if "path" not in chosen:
-        remedy = 'Name the column with the paths in key "data.columns": {path: NAME}.'
-        if len(header) == 1 and any(mark in header[0] for mark in ";,\t"):
-            remedy = "Separate cells by commas in .csv and by tabs in .tsv and .txt."
-        raise UserError(f"{path}, row 1", f'no column "path" in {_listed(header)}', "a column of paths", remedy)
-    return chosen
+    return {key: columns.get(key, key) for key in keys if key in columns or (key in header and key not in named)}
 
 
-def _demand(name: str, key: str, header: list[str], path: Path) -> None:
+def _demand(name: str, key: str, header: list[str], path: Path | str) -> None:
     if not name:
         raise UserError(f'key "{key}"', '""', f"a column with a name: {_listed(header)}", "Name it in the table.")
     if name not in header:
@@ -142,14 +154,29 @@ def _demand(name: str, key: str, header: list[str], path: Path) -> None:
         raise UserError(f'key "{key}"', found, f"one of {_listed(header)}", nearest(name, header))
 
 
-def _demand_labels(chosen: dict[str, str], has_votes: bool, has_hierarchy: bool, path: Path) -> None:
-    if has_votes or "class" in chosen or ("subclass" in chosen and has_hierarchy):
+def demand_labels(
+    chosen: Mapping[str, str],
+    votes: config.Votes | None,
+    header: list[str],
+    path: Path | str,
+    where: str,
+    *,
+    has_hierarchy: bool,
+) -> None:
+    """Demand the columns of votes where there are any, and some column that decides the label.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    for name, key in ({} if votes is None else vote_columns(votes)).items():
+        _demand(name, key, header, path)
+    if votes is not None or "class" in chosen or ("subclass" in chosen and has_hierarchy):
         return
     if "subclass" in chosen:
         remedy = "Or name the column with the class: data.columns.class."
         raise UserError('key "hierarchy"', f"none, and no class in {path}", "class: [subclasses]", remedy)
     remedy = 'Name them in key "data.columns": {class: NAME, subclass: NAME}.'
-    raise UserError(f"{path}, row 1", "no column of classes, subclasses or votes", "one of them", remedy)
+    raise UserError(where, "no column of classes, subclasses or votes", "one of them", remedy)
 
 
 def _listed(names: list[str]) -> str:
@@ -157,14 +184,14 @@ def _listed(names: list[str]) -> str:
     return ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
 
 
-def _column(sheet: Sheet, chosen: dict[str, str], key: str, rule: Callable[[str], T], instead: T) -> list[T] | None:
+def _column(sheet: Sheet, chosen: Mapping[str, str], key: str, rule: Callable[[str], T], instead: T) -> list[T] | None:
     if key not in chosen:
         return None
     return judge(sheet.columns[chosen[key]], rule, instead, partial(sheet.refuse, chosen[key]))
 
 
 def _numbers(
-    sheet: Sheet, chosen: dict[str, str], key: str, rule: Callable[[str], float]
+    sheet: Sheet, chosen: Mapping[str, str], key: str, rule: Callable[[str], float]
 ) -> NDArray[np.float64] | None:
     """Judge a column of numbers, (N,); 1 where the cell is refused."""
     if key not in chosen:
@@ -181,7 +208,7 @@ def _numbers(
     return array if all_fit else np.array(judge(cells, rule, 1.0, partial(sheet.refuse, chosen[key])), dtype=np.float64)
 
 
-def _count_votes(sheet: Sheet, votes: config.Votes, chosen: dict[str, str]) -> Votes:
+def _count_votes(sheet: Sheet, votes: config.Votes, chosen: Mapping[str, str]) -> Votes:
     counts = read_votes(sheet, votes)
     if "class" in chosen:
         check_majority(sheet, chosen["class"], counts, votes.classes)
@@ -227,6 +254,6 @@ def _check_repeats(sheet: Sheet, column: str, names: list[str], labels: list[str
 def _warn_of_look_alikes(sheet: Sheet, column: str) -> None:
     cells = sheet.columns[column]
     for labels in look_alikes(cell for cell in set(cells) if cell):
-        found = " and ".join(f"{quoted(name)} (row {sheet.rows[cells.index(name)]})" for name in labels)
+        found = " and ".join(f"{quoted(name)} ({sheet.name(cells.index(name))})" for name in labels)
         where = f"{sheet.where}, column {quoted(column)}"
         sheet.findings.warning("labels alike", where, found, "one spelling, if they mean one thing")

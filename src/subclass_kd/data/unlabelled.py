@@ -12,6 +12,7 @@ import numpy as np
 from subclass_kd.config import Study
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.folder import walk
+from subclass_kd.data.members import Root, is_url
 from subclass_kd.data.rows import Rows
 from subclass_kd.errors import UserError
 
@@ -28,13 +29,13 @@ def check_unlabelled(study: Study) -> None:
     if folder is None:
         return
     where = 'key "data.unlabelled"'
-    if data.kind not in ("folder", "table"):
+    if data.kind not in ("folder", "table", "webdataset"):
         raise UserError(where, f"a folder, and data.kind: {data.kind}", "no such key there", "Remove it.")
     if study.votes is not None:
         raise UserError(where, "a folder, beside votes that decide every label", "one of the two", "Remove one.")
     if not os.path.isdir(folder):
         raise UserError(where, f'no folder "{folder}"', EXPECTED, "Correct the path.")
-    inside = data.root is not None and folder.resolve().is_relative_to(data.root.resolve())
+    inside = isinstance(data.root, Path) and folder.resolve().is_relative_to(data.root.resolve())
     if data.kind == "folder" and inside:
         raise UserError(where, f'"{folder}", inside data.root, whose folders are classes', EXPECTED, "Move it.")
 
@@ -80,10 +81,11 @@ def with_unlabelled(rows: Rows, study: Study, findings: Findings) -> Rows:
     )
 
 
-def _names(folder: Path, root: Path | None, findings: Findings) -> list[str]:
+def _names(folder: Path, root: Root | None, findings: Findings) -> list[str]:
     """Give the paths of all images in a folder and below it, from the root of the others."""
     # Real paths: "..", where the root is a link, leads out of what the link leads to.
     start = os.path.realpath(folder)
-    with contextlib.suppress(ValueError):  # another drive of Windows
-        start = os.path.relpath(start, os.path.realpath(root or Path()))
+    if not is_url(root):
+        with contextlib.suppress(ValueError):  # another drive of Windows
+            start = os.path.relpath(start, os.path.realpath(root or Path()))
     return [Path(start, name).as_posix() for name in walk(folder, findings)]
