@@ -25,7 +25,7 @@ from subclass_kd.files import write_json
 
 IMAGES = (10**5, 10**7, 10**9)
 MEASURED = Path(__file__).parent.parent / "docs/data-scaling.json"
-ROW = 400  # bytes of memory that a process needs for an image's row, labels and losses: docs/performance.md
+ROW = 900  # bytes of memory that a process needs for an image's row, labels and losses: docs/performance.md
 # Multiply-adds of one image of 224 x 224, as torch counts them: tests/test_scale.py does.
 TEACHER, STUDENT = 61_554_712_576, 24_188_688
 
