@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import OutOfMemoryError, Tensor, nn
 
 from subclass_kd.config import Network, Teacher
+from subclass_kd.errors import UserError
 from subclass_kd.team import current
 
 if TYPE_CHECKING:
@@ -86,6 +87,51 @@ def share_out(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
     for part in (*blocks(network), network):
         fully_shard(part, mesh=mesh["data_parallel"], reshard_after_forward=True)
     return network
+
+
+def check_weights(network: nn.Module) -> None:
+    """Refuse, before it is shared out, a network with weights that cannot be.
+
+    Raises:
+        UserError: a weight without a dimension, or one of two names, whose two gradients would go two ways.
+    """
+    names: dict[Tensor, str] = {}
+    for name, weight in network.named_parameters(remove_duplicate=False):
+        if weight.ndim == 0:
+            raise _refusal(f"a weight without a dimension ({name})")
+        if names.setdefault(weight, name) != name:
+            raise _refusal(f"one weight by two names ({names[weight]}, {name})")
+
+
+def check_passes(network: nn.Module, blank: Tensor) -> None:
+    """Refuse a network that cannot be passed through block by block, by a pass forward and backward.
+
+    Some go round a block's own call, to its weights or its ``forward``, or change its output in place.
+
+    Args:
+        network: shared out; left in evaluation mode.
+        blank: (1, C, H, W).
+
+    Raises:
+        UserError: it cannot.
+    """
+    from torch.distributed import DistError
+
+    try:
+        network.eval()(blank).sum().backward()
+    except RuntimeError as error:
+        if isinstance(error, DistError | OutOfMemoryError) or "gloo/transport" in str(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise _refusal(f"a pass through it in shares fails: {reason}") from error
+    network.zero_grad(set_to_none=True)
+
+
+def _refusal(reason: str) -> UserError:
+    expected = "a network whose weights can be shared out block by block"
+    return UserError(
+        'key "teacher.shard"', f"true, and {reason}", expected, "Set it to false, or choose another model."
+    )
 
 
 def gathered(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:

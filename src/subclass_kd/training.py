@@ -28,7 +28,7 @@ from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.schedule import warmup_cosine
-from subclass_kd.sharding import gathered, in_step, is_shared_out
+from subclass_kd.sharding import check_passes, gathered, in_step, is_shared_out
 from subclass_kd.team import ALONE, Team, current
 
 if TYPE_CHECKING:
@@ -186,6 +186,8 @@ def train_together(
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
     share = team.share(len(pixels.validation))
     feed, validation = (Feed(pixels.images, own, fabric) for own in (rows, pixels.validation[share]))
+    if is_shared_out(model):
+        check_passes(model, as_input(feed.blank(), layout))
     criteria = [Criterion(lesson, rows, len(pixels.train), fabric) for lesson in lessons]
     given = lessons[0].weights
     weights = None if given is None else fabric.to_device(given[rows])  # (n + u,)
