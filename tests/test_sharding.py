@@ -13,8 +13,9 @@ from torch.distributed.device_mesh import init_device_mesh
 import sharded_team
 from sharded_team import STOP, Kept, Net, answered, fit
 from subclass_kd import store
-from subclass_kd.config import Student, Teacher
+from subclass_kd.config import Student, Study, Teacher
 from subclass_kd.errors import UserError
+from subclass_kd.run_folder import check_folder
 from subclass_kd.sharding import blocks, check_passes, check_weights, share_out, shares_weights
 
 
@@ -113,6 +114,15 @@ def test_only_a_teacher_that_asks_for_it_is_shared_out_and_only_in_a_team(monkey
     assert shares_weights(Teacher(shard=True))
     assert not shares_weights(Teacher())
     assert not shares_weights(Student(epochs=1))
+
+
+def test_the_key_may_change_in_a_folder_and_be_new_to_it(tmp_path):
+    content = Study().model_dump(mode="json")
+    del content["teacher"]["shard"]  # as an older version wrote it
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    check_folder(Study(teacher=Teacher(shard=True)), tmp_path)
+    with pytest.raises(UserError, match=r"teacher\.epochs: 20 before, 3 now"):
+        check_folder(Study(teacher=Teacher(epochs=3)), tmp_path)
 
 
 class Odd(nn.Module):

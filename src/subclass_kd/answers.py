@@ -41,6 +41,7 @@ def make_targets(bench: Bench, job: Job) -> None:
     weights = _load(bench, job.name)
     origin = _origin(bench, weights)
     answering, fabric, notes = _answering(bench, job.name, weights)
+    del weights  # whole, which a process that holds a share need not keep
     arithmetic = bench.choices.targets.chosen
     team = current()
     share = [[team.rank, team.count, len(answering)]] if team.count > 1 else []

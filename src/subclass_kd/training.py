@@ -200,7 +200,10 @@ def train_together(
     if earlier:
         tensors, place = earlier[0], Place(**earlier[1])
         restore(tensors, model, optimizer, device)
-        kept = [part(tensors, f"kept.{member}.") for member in range(len(models))]
+        if team.leads:
+            kept = [part(tensors, f"kept.{member}.") for member in range(len(models))]
+        before = tensors["parts"]
+        del tensors, earlier  # whole weights, which a process that holds a share need not keep
         histories = [[Epoch(**epoch) for epoch in history] for history in place.histories]
         for member, history in enumerate(histories):
             for epoch in history:
@@ -230,7 +233,7 @@ def train_together(
         parts = torch.zeros(2 * len(lessons), len(order), device=fabric.device)  # total and hard of each network
         done = sum(len(batch) for batch in batches[: place.step])
         if done and team.leads:  # the others' are added up
-            parts[:, :done] = tensors["parts"].to(device)
+            parts[:, :done] = before.to(device)
         own_batches = [batch[share] for batch, share in zip(batches, shares, strict=True)]
         left = zip(seen_rows.tensor_split(steps)[place.step :], feed.batches(own_batches[place.step :]), strict=True)
         for step, (every, images) in enumerate(left, place.step):
