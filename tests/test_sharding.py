@@ -13,8 +13,11 @@ from torch.distributed.device_mesh import init_device_mesh
 import sharded_team
 from sharded_team import STOP, Kept, Net, answered, fit
 from subclass_kd import store
+from subclass_kd.arithmetic import Arithmetic, Choice
 from subclass_kd.config import Student, Study, Teacher
 from subclass_kd.errors import UserError
+from subclass_kd.measuring import choose
+from subclass_kd.networks import SmallConvNet
 from subclass_kd.run_folder import check_folder
 from subclass_kd.sharding import blocks, check_passes, check_weights, share_out, shares_weights
 
@@ -114,6 +117,18 @@ def test_only_a_teacher_that_asks_for_it_is_shared_out_and_only_in_a_team(monkey
     assert shares_weights(Teacher(shard=True))
     assert not shares_weights(Teacher())
     assert not shares_weights(Student(epochs=1))
+
+
+def test_what_may_fit_on_no_single_device_is_not_timed_on_one(monkeypatch):
+    monkeypatch.setattr("subclass_kd.team._current", sharded_team.Team(0, 2))
+
+    def build(role):
+        assert role == "student"
+        return SmallConvNet(2, width=4)
+
+    study = Study(device="cpu", precision="float32", teacher=Teacher(shard=True, batch_size=32))
+    choices = choose(study, build, (1, 8, 8))
+    assert choices.teacher == choices.targets == Choice(Arithmetic("contiguous", "float32", 32), {})
 
 
 def test_the_key_may_change_in_a_folder_and_be_new_to_it(tmp_path):
