@@ -146,9 +146,11 @@ def gathered(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
     """
     copies = {}
     for name, tensor in tensors.items():
-        whole = _whole(tensor.detach())
+        whole = tensor.detach()
+        if _is_share(whole):
+            whole = whole.full_tensor()  # type: ignore[attr-defined]
         if keep:
-            copies[name] = whole.cpu().clone() if whole is tensor or not _is_share(tensor) else whole.cpu()
+            copies[name] = whole.cpu().clone()
     return copies
 
 
@@ -183,11 +185,6 @@ def in_step(model: nn.Module, passes: int, blank: Tensor) -> Iterator[None]:
 
 def _is_share(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")  # torch's DTensor, without importing it
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    whole: Tensor = tensor.full_tensor() if _is_share(tensor) else tensor  # type: ignore[attr-defined]
-    return whole
 
 
 def _size(module: nn.Module) -> int:
