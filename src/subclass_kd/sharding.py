@@ -47,7 +47,7 @@ def blocks(network: nn.Module) -> list[nn.Module]:
         network: not yet shared out.
 
     >>> layers = [nn.TransformerEncoderLayer(8, 2, batch_first=True) for _ in range(12)]
-    >>> network = nn.ModuleDict({"stem": nn.Linear(3, 8), "body": nn.Sequential(*layers), "head": nn.Linear(8, 2)})
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 16), nn.Flatten(2), nn.Sequential(*layers), nn.Linear(8, 2))
     >>> blocks(network) == layers
     True
     """
