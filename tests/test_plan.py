@@ -74,7 +74,7 @@ def test_every_file_has_a_recipe_of_its_own_and_the_same_every_time():
     assert len(set(first.values())) == len(first)
 
 
-@pytest.mark.parametrize("override", ["workers=7", "seeds=3", "arms=[scratch, kd, skd]"])
+@pytest.mark.parametrize("override", ["workers=7", "seeds=3", "arms=[scratch, kd, skd]", "teacher.shard=true"])
 def test_what_does_not_decide_a_files_content_leaves_its_recipe(override):
     first, second = recipes(), recipes(override)
     both = first.keys() & second.keys()

@@ -22,7 +22,7 @@ DEFAULTS = {
     "teacher": {
         "model": "small:resnet", "pretrained": False, "options": {},
         "epochs": 20, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 0.01, "compile": False, "size": None,
-        "members": 1, "cross_fit": False,
+        "members": 1, "cross_fit": False, "shard": False,
     },
     "student": {
         "model": "small:convnet", "pretrained": False, "options": {},

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from subclass_kd import store, targets
 from subclass_kd.bench import Bench, Outputs
 from subclass_kd.committee import Committee
-from subclass_kd.device import make_fabric
+from subclass_kd.device import teacher_fabric
 from subclass_kd.feeding import Feed
 from subclass_kd.files import fingerprint
 from subclass_kd.plan import Job, teacher_paths
@@ -41,9 +41,10 @@ def make_targets(bench: Bench, job: Job) -> None:
     weights = _load(bench, job.name)
     origin = _origin(bench, weights)
     answering, fabric, notes = _answering(bench, job.name, weights)
+    del weights  # whole, which a process that holds a share need not keep
     arithmetic = bench.choices.targets.chosen
     team = current()
-    share = [[team.rank, team.count]] if team.count > 1 else []
+    share = [[team.rank, team.count, len(answering)]] if team.count > 1 else []
     decides = [job.recipe, asdict(origin), asdict(arithmetic), notes, *share]
     parts = targets.Parts(bench.out / job.path, fingerprint(*decides), team.rank)
     logits = targets.compute(
@@ -117,10 +118,10 @@ def _answering(bench: Bench, name: str, weights: list[Weights]) -> tuple[list[nn
     notes: dict[str, Any] = {"precision": "float32"}
     for network in networks:
         network.to(memory_format=arithmetic.memory_format)
-    exact = make_fabric(bench.study)
+    exact = teacher_fabric(bench.study)
     if arithmetic.precision == "float32":
         return [exact.setup_module(network).eval() for network in networks], exact, notes
-    coarse = make_fabric(bench.study, "bfloat16")
+    coarse = teacher_fabric(bench.study, "bfloat16")
     feed = Feed(bench.pixels.images, bench.taught.rows, exact)
     layout = arithmetic.memory_format
     difference = max(targets.largest_difference(network, feed, exact, coarse, layout) for network in networks)

@@ -16,6 +16,7 @@ from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint
 from subclass_kd.measuring import choose
 from subclass_kd.models import build_model
+from subclass_kd.sharding import check_weights, shares_weights
 
 
 def check(study: Study, samples: Samples, before: Any = None) -> Choices:
@@ -46,8 +47,11 @@ def check(study: Study, samples: Samples, before: Any = None) -> Choices:
 
 def _check_model(study: Study, network: Network, key: str, outputs: int, samples: Samples) -> None:
     """Build a model and pass images through it, forward and backward."""
-    device = make_fabric(study).device
+    # What is too large for one device is tried in main memory.
+    device = torch.device("cpu") if shares_weights(network) else make_fabric(study).device
     model = seeded_model(network, outputs, samples, seed=0).to(device)
+    if shares_weights(network):
+        check_weights(model)
     image_shape = samples.images.shape[1:]
     images = torch.zeros(4, *image_shape, device=device)
     try:

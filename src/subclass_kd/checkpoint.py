@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from subclass_kd import store
+from subclass_kd.sharding import gathered, like
 from subclass_kd.team import Team
 
 SECONDS = 30.0  # of work that an interruption may cost
@@ -62,8 +63,8 @@ class Checkpoint:
             SystemExit: this process is asked to stop.
         """
         # Copies: tied weights are one tensor under two names, which safetensors refuses.
+        own = gathered(tensors, self._writes)
         if self._writes:
-            own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
             store.save(self._path, own, self._recipe, dict(place))
         self._written = time.monotonic()
         end_if_asked()
@@ -118,7 +119,7 @@ def no_stop_but_at_a_checkpoint() -> Iterator[None]:
 
 
 def state_of(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:
-    """Give all tensors that the next step depends on, by names that :func:`restore` knows.
+    """Give all tensors that the next step depends on, by names that :func:`restore` knows; they may be in shares.
 
     Args:
         model: as it trains.
@@ -139,12 +140,15 @@ def restore(
     tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> None:
     """Put back what :func:`state_of` gave."""
-    model.load_state_dict(part(tensors, "model."))
+    state = model.state_dict()
+    model.load_state_dict({name: like(tensor, state[name]) for name, tensor in part(tensors, "model.").items()})
     for number, parameter in enumerate(model.parameters()):
         own = part(tensors, f"optimizer.{number}.")
         # In the parameter's own layout, which files do not keep and a fused optimiser relies on.
         optimizer.state[parameter] = {
-            name: torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor.to(device)
+            name: torch.empty_like(parameter).copy_(like(tensor, parameter))
+            if tensor.shape == parameter.shape
+            else tensor.to(device)
             for name, tensor in own.items()
         }
     torch.set_rng_state(tensors["random"])

@@ -154,6 +154,7 @@ class Teacher(Network):
     learning_rate: Positive = 1e-2
     members: int = Field(1, ge=1, le=20, description="networks whose mean probability is the teacher's answer")
     cross_fit: bool = Field(False, description="targets of an image come from a member that did not train on it")
+    shard: bool = Field(False, description="with --devices each holds a share of its weights; changes no result")
 
     @field_validator("cross_fit")
     @classmethod

@@ -6,7 +6,7 @@ import ctypes
 import logging
 import socket
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,8 @@ import torch
 
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
-from subclass_kd.team import current
+from subclass_kd.sharding import share_out, shares_weights
+from subclass_kd.team import Team, current
 
 # Fabric asks for torchmetrics' version by importing all of it, and torchvision with it: two seconds in every process.
 # All that hangs on the answer is a tool that we do not use. To an import, None means that a module is not there.
@@ -22,6 +23,7 @@ _absent = sys.modules.setdefault("torchmetrics", None) is None  # type: ignore[a
 from lightning_fabric import Fabric  # noqa: E402
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment  # noqa: E402
 from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: E402
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy  # noqa: E402
 
 if _absent:
     del sys.modules["torchmetrics"]
@@ -53,27 +55,38 @@ def make_fabric(study: Study, precision: Literal["float32", "bfloat16"] = "float
     )
 
 
-def make_team_fabric(study: Study, precision: Literal["float32", "bfloat16"]) -> Fabric:
-    """Give the devices of this process's team, of which each computes a part of a batch; gradients are averaged (DDP).
+def make_team_fabric(study: Study, precision: Literal["float32", "bfloat16"], shard: bool = False) -> Fabric:
+    """Give the devices of this process's team, of which each computes a part of a batch; gradients are averaged.
 
     Args:
         study: ``device`` is read.
         precision: as of :func:`make_fabric`.
+        shard: whether each has a share of a network's weights (FSDP), or all of them (DDP).
 
     Returns:
         A Fabric whose processes have come together.
     """
-    team = current()
+    return _team_fabric(current(), "cuda" if on_cuda(study) else "cpu", precision, shard)
+
+
+@cache  # one that shards makes connections of its own, which stay
+def _team_fabric(team: Team, kind: str, precision: Literal["float32", "bfloat16"], shard: bool) -> Fabric:
+    sharding = partial(ModelParallelStrategy, share_out, data_parallel_size=team.count, tensor_parallel_size=1)
     fabric = Fabric(
-        accelerator="cuda" if on_cuda(study) else "cpu",
+        accelerator=kind,
         devices=team.devices,
         num_nodes=team.nodes,
-        strategy=DDPStrategy(),
+        strategy=sharding() if shard else DDPStrategy(),
         precision=PRECISIONS[precision],
         plugins=[LightningEnvironment()],  # which processes there are is known
     )
     fabric.launch()
     return fabric
+
+
+def teacher_fabric(study: Study, precision: Literal["float32", "bfloat16"] = "float32") -> Fabric:
+    """Give what a trained teacher answers on: the study's device, or its team's where they share the weights out."""
+    return make_team_fabric(study, precision, True) if shares_weights(study.teacher) else make_fabric(study, precision)
 
 
 def on_cuda(study: Study) -> bool:

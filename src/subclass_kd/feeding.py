@@ -50,6 +50,10 @@ class Feed:
         """Give a feed of some of these images, at positions (m,) int64."""
         return Feed(self._images, self.rows[positions], self._fabric)
 
+    def blank(self) -> Tensor:
+        """Give an image (1, C, H, W) uint8 of zeros on the device."""
+        return self._fabric.to_device(torch.zeros(1, *self._images.shape[1:], dtype=torch.uint8))
+
     def batches(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
         """Give the images (B, C, H, W) uint8 of each batch.
 

@@ -23,6 +23,7 @@ from subclass_kd.device import computes_bfloat16, device_name, make_fabric
 from subclass_kd.ensemble import Ensemble, may_be_stacked
 from subclass_kd.files import fingerprint, write_json
 from subclass_kd.models import model_version
+from subclass_kd.sharding import shares_weights
 from subclass_kd.training import as_input
 
 GAIN = 1.1  # another choice than the first must be so many times faster, or a shaky clock would choose
@@ -54,7 +55,8 @@ def choose(
     with contextlib.suppress(ValueError, TypeError, KeyError):
         if (known := from_dict(before)).device == name:
             return known
-    teacher = _cached(
+    shared = _unmeasured(study) if shares_weights(study.teacher) else None
+    teacher = shared or _cached(
         study, study.teacher, shape, "train", lambda: _for_training(study, study.teacher, build("teacher"), shape)
     )
     outputs = [ARMS[arm].outputs for arm in study.arms]
@@ -66,7 +68,9 @@ def choose(
         f"{members} students",
         lambda: _for_students(study, build("student"), shape, members),
     )
-    targets = _cached(study, study.teacher, shape, "predict", lambda: _for_targets(study, build("teacher"), shape))
+    targets = shared or _cached(
+        study, study.teacher, shape, "predict", lambda: _for_targets(study, build("teacher"), shape)
+    )
     # What was tried may have filled the card, which others may share.
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()
@@ -115,6 +119,11 @@ def _candidates(study: Study, network: Network, model: nn.Module, batch_size: in
         for precision in precisions(study)
         for layout in layouts(network, model, make_fabric(study).device.type)
     ]
+
+
+def _unmeasured(study: Study) -> Choice:
+    """Choose for a teacher that may fit on no single device, where it could be timed: weights in shares lie one way."""
+    return Choice(Arithmetic("contiguous", precisions(study)[0], study.teacher.batch_size), {})
 
 
 def _for_training(study: Study, network: Network, model: nn.Module, shape: tuple[int, ...]) -> Choice:

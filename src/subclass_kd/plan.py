@@ -120,7 +120,12 @@ def plan(study: Study, data_fingerprint: str) -> list[Job]:
     teachers = teachers_of(study.arms)
     common = [store.FORMAT, data_fingerprint, study.precision, study.device, study.augment.model_dump()]
     common.append(study.curriculum.model_dump())
-    teaching = [common, study.teacher.model_dump(), model_version(study.teacher), study.distillation.views]
+    teaching = [
+        common,
+        study.teacher.model_dump(exclude={"shard"}),
+        model_version(study.teacher),
+        study.distillation.views,
+    ]
     taught = [teaching, study.distillation.unlabelled] if study.distillation.unlabelled else teaching
 
     def learning(name: str = "") -> list[Any]:

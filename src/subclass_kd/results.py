@@ -32,7 +32,8 @@ from subclass_kd.information import LabelBits, label_bits
 from subclass_kd.plan import teacher_paths
 from subclass_kd.power import needed
 
-IDLE = {"workers": True, "track": True, "tune": True}  # keys that change no result
+# Keys that change no result.
+IDLE: dict[str, Any] = {"workers": True, "track": True, "tune": True, "data": {"store_limit"}, "teacher": {"shard"}}
 SEED_POLICY = (
     "Each seed s gives weights, order, dropout, views and shuffles generators of their own, derived from s and their "
     "use by SHA-256; arms of a seed share them. The validation split is the same for every seed."
@@ -74,7 +75,7 @@ def assemble(study: Study, parts: Sequence[Part], choices: Choices) -> dict[str,
     }  # (S, N) each
     results: dict[str, Any] = {
         "schema": 1,
-        "study": study.model_dump(mode="json", exclude={**IDLE, "data": {"store_limit"}}),
+        "study": study.model_dump(mode="json", exclude=IDLE),
         "environment": _environment(study, choices) | _trained_with(pooled),
         "data": describe([part.samples for part in parts]),
         "teachers": teachers,

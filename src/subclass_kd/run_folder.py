@@ -127,8 +127,9 @@ def check_folder(study: Study, out: Path) -> None:
             content.pop(idle, None)
         if not content.get("per_arm"):  # which older versions did not write
             content.pop("per_arm", None)
-        if isinstance(content.get("data"), dict):
-            content["data"].pop("store_limit", None)
+        for section, idle in (("data", "store_limit"), ("teacher", "shard")):
+            if isinstance(content.get(section), dict):
+                content[section].pop(idle, None)
     # As text: the order of classes and subclasses is part of the study.
     if json.dumps(before) != json.dumps(now):
         if spoiled:

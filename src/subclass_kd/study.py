@@ -106,8 +106,8 @@ def run_study(study: Study, out: Path, progress: Progress | None = None, engine:
     are those of all test images of all folds: each image of the data is tested once a seed.
 
     Args:
-        study: what to run; ``workers`` and ``data.store_limit`` may differ from run to run, and ``seeds`` may be added
-            to; every other key must stay for a given folder.
+        study: what to run; ``workers``, ``data.store_limit`` and ``teacher.shard`` may differ from run to run, and
+            ``seeds`` may be added to; every other key must stay for a given folder.
         out: the run folder; made if it is not there, which is after everything has been checked.
         progress: hears of every job.
         engine: runs the jobs; that of this machine, or what :func:`subclass_kd.engine_ray.on_cluster` gives.

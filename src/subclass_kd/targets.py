@@ -18,6 +18,7 @@ from subclass_kd import store
 from subclass_kd.augment import Views
 from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
+from subclass_kd.sharding import in_step
 from subclass_kd.team import ALONE, Team
 from subclass_kd.training import as_input
 
@@ -106,32 +107,30 @@ def compute(
     done = parts.read() if parts else []
     start = sum(part.shape[1] for part in done)
     shares = [(member_of == number).nonzero().flatten() for number in range(len(teachers))]  # positions of each one's
-    turns = [
-        (own.eval(), batch)
-        for own, share in zip(teachers, shares, strict=True)
-        for batch in torch.split(share, batch_size)
-    ]
-    ends = [0, *accumulate(len(batch) for _, batch in turns)]
-    mine = team.share(len(turns))
-    turns = turns[mine]
-    begins = accumulate((len(batch) for _, batch in turns), initial=0)
-    left = [turn for turn, begin in zip(turns, begins, strict=False) if begin >= start and len(turn[1])]
+    batches = [torch.split(share, batch_size) for share in shares]
+    # Of each teacher's batches, so that all processes ask one teacher at a time: each may have a share of its weights.
+    mine = [[batch for batch in each[team.share(len(each))] if len(batch)] for each in batches]
+    begins = accumulate((len(batch) for each in mine for batch in each), initial=0)
     fresh: list[Tensor] = []  # (V, B, K) each, on the device
     saved = time.monotonic()
-    for (own, batch), images in zip(left, feed.batches([batch for _, batch in left]), strict=True):
-        seen = (
-            images if drawn is None else views.render(images, fabric.to_device(drawn[batch])) for drawn in draws
-        )  # (B, C, H, W) each
-        fresh.append(torch.stack([own(as_input(view, layout)).float() for view in seen]))
-        if parts and time.monotonic() - saved > SECONDS_A_PART:
-            part = torch.cat(fresh, dim=1).cpu()
-            parts.write(done, part)
-            done, fresh, saved = [*done, part], [], time.monotonic()
+    for own, each in zip(teachers, mine, strict=True):
+        left = [batch for batch, begin in zip(each, begins, strict=False) if begin >= start]
+        with in_step(own.eval(), len(left) * len(draws), as_input(feed.blank(), layout)):
+            for batch, images in zip(left, feed.batches(left), strict=True):
+                seen = (
+                    images if drawn is None else views.render(images, fabric.to_device(drawn[batch])) for drawn in draws
+                )  # (B, C, H, W) each
+                fresh.append(torch.stack([own(as_input(view, layout)).float() for view in seen]))
+                if parts and time.monotonic() - saved > SECONDS_A_PART:
+                    part = torch.cat(fresh, dim=1).cpu()
+                    parts.write(done, part)
+                    done, fresh, saved = [*done, part], [], time.monotonic()
     made = [*done, *(logits.cpu() for logits in fresh)]
-    at = slice(ends[mine.start], ends[mine.stop])
-    # (V, n, K), in the order of the turns
-    logits = team.whole(torch.cat(made, dim=1) if made else torch.empty(0), at, len(feed), (len(draws),))
-    return logits if len(teachers) == 1 else logits[:, torch.cat(shares).argsort()]
+    logits = torch.cat(made, dim=1) if made else torch.empty(0)  # (V, m, K)
+    if team.count == len(teachers) == 1:
+        return logits
+    at = torch.cat([torch.empty(0, dtype=torch.int64), *(batch for each in mine for batch in each)])
+    return team.whole(logits, at, len(feed), (len(draws),))
 
 
 @torch.no_grad()

@@ -67,21 +67,21 @@ class Team:
         distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
         return int(numbers)
 
-    def whole(self, own: Tensor, at: slice, count: int, leading: tuple[int, ...] = ()) -> Tensor:
-        """Put the processes' parts together in their order, on every process.
+    def whole(self, own: Tensor, at: slice | Tensor, count: int, leading: tuple[int, ...] = ()) -> Tensor:
+        """Put the processes' parts together, each in its place, on every process.
 
         Args:
             own: this process's part, (*leading, m, K); of any shape where m is 0.
-            at: where it belongs among all.
+            at: its place among all: from where to where, or (m,) int64.
             count: of all.
             leading: as said.
 
         Returns:
             (*leading, count, K).
         """
-        if self.count == 1:
+        if self.count == 1 and isinstance(at, slice):
             return own
-        there = at.stop > at.start
+        there = own.numel() > 0
         parts = own.new_zeros(*leading, count, self.largest(own.shape[-1] if there else 0))
         if there:
             parts[..., at, :] = own

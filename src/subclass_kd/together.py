@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from subclass_kd.channel import Channel
     from subclass_kd.data.rows import Samples
 
-TOGETHER = ("teachers", "targets", "students")  # kinds of jobs that all devices do; the rest is the first one's
+# Kinds of jobs that all devices do. The rest is the first one's, but for what a teacher in shares predicts.
+TOGETHER = ("teachers", "targets", "students")
 GONE = "a process of the training is gone without a word; is there enough memory?"
 COMING = timedelta(minutes=10)  # that processes have to come together
 _channel: Channel | None = None
@@ -203,7 +204,11 @@ def summon(study: Study, samples: Samples, out: Path, jobs: Sequence[Job], choic
     Raises:
         UserError, RuntimeError: another process cannot.
     """
-    if current().count == 1 or jobs[0].kind not in TOGETHER or _channel is None:
+    if current().count == 1 or _channel is None:
+        return
+    from subclass_kd.sharding import shares_weights
+
+    if jobs[0].kind not in TOGETHER and not (jobs[0].name.startswith("teachers/") and shares_weights(study.teacher)):
         return
     _channel.order(
         {

@@ -28,6 +28,7 @@ from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.schedule import warmup_cosine
+from subclass_kd.sharding import check_passes, gathered, in_step, is_shared_out
 from subclass_kd.team import ALONE, Team, current
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ def train_together(
             of every batch. None for one device.
 
     Returns:
-        Of each network, the weights of the best epoch on the CPU, by name, and what each epoch did.
+        Of each network, the weights of the best epoch on the CPU, by name, in a team's first process alone; and what
+        each epoch did.
 
     Raises:
         UserError: a loss is no longer finite, or there are more devices than images in a batch.
@@ -168,13 +170,14 @@ def train_together(
     team = current() if abreast else ALONE
     # Stacked weights have five dimensions, for which channels last means something else.
     model = models[0].to(memory_format=layout) if len(models) == 1 else Ensemble(models)
-    decay = network.weight_decay
-    optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
     rows, steps = pixels.rows, math.ceil(len(pixels.train) / network.batch_size)
     rate = warmup_cosine(network.epochs * steps)
     _check_shares(team, len(pixels.train), steps, network)
-    learner, learning = (abreast or fabric).setup(model, optimizer)
-    judged = fabric.setup_module(model) if abreast else learner  # alone: validation is no step of a team
+    learner, decay = (abreast or fabric).setup_module(model), network.weight_decay
+    optimizer = torch.optim.AdamW(model.parameters(), lr=network.learning_rate, weight_decay=decay, fused=True)
+    learning: Any = (abreast or fabric).setup_optimizers(optimizer)
+    # Alone: validation is no step of a team, but where each process has a part of the weights.
+    judged = fabric.setup_module(model) if abreast and not is_shared_out(model) else learner
     normalised = OverGlobalBatch() if abreast else nullcontext()
     if network.compile:
         torch._dynamo.reset()  # what this process trained before must not decide what is compiled now
@@ -183,6 +186,8 @@ def train_together(
     # Everything that a step reads lies on the device before the first, so that no step waits for the host.
     share = team.share(len(pixels.validation))
     feed, validation = (Feed(pixels.images, own, fabric) for own in (rows, pixels.validation[share]))
+    if is_shared_out(model):
+        check_passes(model, as_input(feed.blank(), layout))
     criteria = [Criterion(lesson, rows, len(pixels.train), fabric) for lesson in lessons]
     given = lessons[0].weights
     weights = None if given is None else fabric.to_device(given[rows])  # (n + u,)
@@ -195,7 +200,10 @@ def train_together(
     if earlier:
         tensors, place = earlier[0], Place(**earlier[1])
         restore(tensors, model, optimizer, device)
-        kept = [part(tensors, f"kept.{member}.") for member in range(len(models))]
+        if team.leads:
+            kept = [part(tensors, f"kept.{member}.") for member in range(len(models))]
+        before = tensors["parts"]
+        del tensors, earlier  # whole weights, which a process that holds a share need not keep
         histories = [[Epoch(**epoch) for epoch in history] for history in place.histories]
         for member, history in enumerate(histories):
             for epoch in history:
@@ -225,7 +233,7 @@ def train_together(
         parts = torch.zeros(2 * len(lessons), len(order), device=fabric.device)  # total and hard of each network
         done = sum(len(batch) for batch in batches[: place.step])
         if done and team.leads:  # the others' are added up
-            parts[:, :done] = tensors["parts"].to(device)
+            parts[:, :done] = before.to(device)
         own_batches = [batch[share] for batch, share in zip(batches, shares, strict=True)]
         left = zip(seen_rows.tensor_split(steps)[place.step :], feed.batches(own_batches[place.step :]), strict=True)
         for step, (every, images) in enumerate(left, place.step):
@@ -264,7 +272,7 @@ def train_together(
             history.append(Epoch(number + 1, total, hard, soft, log_loss, f1, seconds))
             if best_epoch(history, lesson) is history[-1]:
                 state = model.member_state(member) if isinstance(model, Ensemble) else model.state_dict()
-                kept[member] = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+                kept[member] = gathered(state, team.leads)
             on_epoch(member, history[-1])
         place = Place(number + 1)
         if checkpoint and number + 1 < network.epochs and checkpoint.due_in(team):
@@ -362,12 +370,15 @@ def predict(
     model.eval()
     order = torch.split(torch.arange(len(feed)), batch_size)
     logits, done = torch.empty(0), 0
-    for images in feed.batches(order):
-        part = model(as_input(images, layout)).float()  # (B, K), or (M, B, K)
-        if done == 0:
-            logits = part.new_empty(*part.shape[:-2], len(feed), part.shape[-1])  # in one piece, as the losses above
-        logits[..., done : done + len(images), :] = part
-        done += len(images)
+    with in_step(model, len(order), as_input(feed.blank(), layout)):
+        for images in feed.batches(order):
+            part = model(as_input(images, layout)).float()  # (B, K), or (M, B, K)
+            if done == 0:
+                logits = part.new_empty(
+                    *part.shape[:-2], len(feed), part.shape[-1]
+                )  # in one piece, as the losses above
+            logits[..., done : done + len(images), :] = part
+            done += len(images)
     return logits.cpu()
 
 

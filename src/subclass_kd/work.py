@@ -18,13 +18,14 @@ from subclass_kd.build import network_cost
 from subclass_kd.checkpoint import Checkpoint, no_stop_but_at_a_checkpoint
 from subclass_kd.config import Network, Study
 from subclass_kd.data.rows import Samples
-from subclass_kd.device import make_fabric, make_team_fabric
+from subclass_kd.device import make_fabric, make_team_fabric, teacher_fabric
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
 from subclass_kd.files import fingerprint, write_json
 from subclass_kd.plan import Job
-from subclass_kd.team import current
+from subclass_kd.sharding import shares_weights
+from subclass_kd.team import ALONE, current
 from subclass_kd.training import Lesson
 
 
@@ -135,7 +136,7 @@ def _train(
             lambda number, epoch: on_epoch(jobs[number], epoch),
             chosen.memory_format,
             checkpoint,
-            make_team_fabric(bench.study, chosen.precision) if team.count > 1 else None,
+            make_team_fabric(bench.study, chosen.precision, shares_weights(network)) if team.count > 1 else None,
         )
         if not team.leads:
             return
@@ -162,11 +163,13 @@ def _predict(bench: Bench, job: Job) -> None:
         choice, model = bench.choices.teacher, answers.trained_teacher(bench, name)
     cost = network_cost(model, bench.samples.images.shape[1:])
     layout = choice.chosen.memory_format
-    fabric = make_fabric(bench.study)  # float32, as in use
+    shared = role == "teachers" and shares_weights(bench.study.teacher)  # by the team, all of which is here
+    team, fabric = (current(), teacher_fabric(bench.study)) if shared else (ALONE, make_fabric(bench.study))
     model = fabric.setup_module(model.to(memory_format=layout))
-    rows = {"validation": bench.pixels.validation, "test": torch.from_numpy(bench.samples.test)}
-    logits = {
-        split: training.predict(model, Feed(bench.pixels.images, rows[split], fabric), fabric, layout=layout)
-        for split in rows
-    }  # (n, outputs) each
-    store.save(bench.out / job.path, logits, job.recipe, cost)
+    logits = {}  # (n, outputs) each, in float32, as in use
+    for split, rows in (("validation", bench.pixels.validation), ("test", torch.from_numpy(bench.samples.test))):
+        share = team.share(len(rows))
+        own = training.predict(model, Feed(bench.pixels.images, rows[share], fabric), fabric, layout=layout)
+        logits[split] = team.whole(own, share, len(rows))
+    if team.leads:
+        store.save(bench.out / job.path, logits, job.recipe, cost)

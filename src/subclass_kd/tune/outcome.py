@@ -34,9 +34,10 @@ def write_outcome(study: Study, studies: Mapping[str, optuna.Study], data: dict[
     Raises:
         UserError: no trial of an arm came to its end.
     """
+    idle: Any = {"workers": True, "track": True, "data": {"store_limit"}, "teacher": {"shard"}}
     outcome: dict[str, Any] = {
         "schema": 1,
-        "study": study.model_dump(mode="json", exclude={"workers": True, "track": True, "data": {"store_limit"}}),
+        "study": study.model_dump(mode="json", exclude=idle),
         "data": data,
         "seeds": judged_seeds(study),
         "arms": {arm: _arm(arm, each) for arm, each in studies.items()},

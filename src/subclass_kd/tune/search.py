@@ -125,6 +125,7 @@ def _searched(study: Study) -> dict[str, Any]:
     """Give what decides a trial's result; arms and trials may be added to a search."""
     content = study.model_dump(mode="json", exclude={"workers", "track", "arms", "per_arm"})
     content["data"].pop("store_limit")
+    content["teacher"].pop("shard")
     content["tune"].pop("trials")
     content["seeds"] = judged_seeds(study)
     return content
