@@ -173,10 +173,12 @@ def close(folder: Path, whole: Any, draw: random.Random) -> str:
     """Run where a run is half done and some folder may not be written, then where it may, and say what came of it."""
     out, told = folder / "closed", folder / "told"
     shutil.copytree(folder / "whole", out)
-    for path in [out / "results.json", *sorted(out.glob("students/*")), *sorted(out.glob("predictions/*/*"))]:
-        if draw.random() < 0.5:
+    made = [out / "results.json", *sorted(out.glob("students/*")), *sorted(out.glob("predictions/*/*"))]
+    needed = draw.choice(made)
+    for path in made:
+        if path == needed or draw.random() < 0.5:
             path.unlink()
-    closed = draw.choice([[out], *([path] for path in out.rglob("*") if path.is_dir()), [out, *out.rglob("*/")]])
+    closed = draw.choice([[needed.parent], [out, *out.rglob("*/")]])
     for path in closed:
         path.chmod(0o555)
     code = attempt(out, told, draw.choice(WORKERS))

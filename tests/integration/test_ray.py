@@ -45,22 +45,34 @@ def without_timings(content):
 
 
 class Noting(Silent):
-    """Progress that notes what it hears."""
+    """Progress that notes what it hears, and does something when the jobs begin."""
 
-    def __init__(self):
-        self.heard = []
+    def __init__(self, at_first=lambda: None):
+        self.heard, self.at_first = [], at_first
+
+    def begin(self, *_):
+        self.at_first()
 
     def event(self, job, event, content):
         self.heard.append((job.path, event))
 
 
-def kill_when_it_works(nodes, doomed):
-    """Kill a node, kill -9, as soon as it is seen to make a file; the other is kept busy until then."""
+def keep_busy(node_id):
+    """Take the one CPU of a node, so that all work goes to the other; give what to kill when that is over."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(nodes.head_node.node_id, soft=False)
-    hold = ray.remote(num_cpus=1, scheduling_strategy=there)(lambda: time.sleep(600))
-    held = hold.remote()  # else a slow start leaves all work to the other node
+    class Guest:
+        def is_there(self):
+            return True
+
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    guest = ray.remote(num_cpus=1, scheduling_strategy=there)(Guest).remote()
+    assert ray.get(guest.is_there.remote())
+    return guest
+
+
+def kill_when_it_works(nodes, doomed, guest):
+    """Kill a node, kill -9, as soon as it is seen to make a file, and let the other one work."""
     raylet = doomed.all_processes["raylet"][0].process.pid
     until = time.monotonic() + 120
     while not any(works_for(int(path.name), raylet) for path in Path("/proc").glob("[0-9]*")):
@@ -69,7 +81,7 @@ def kill_when_it_works(nodes, doomed):
         time.sleep(0.01)
     else:
         nodes.remove_node(doomed, allow_graceful=False)
-    ray.cancel(held, force=True)
+    ray.kill(guest)
 
 
 def works_for(process, raylet):
@@ -103,12 +115,17 @@ def names(folder):
 def test_a_study_whose_node_is_killed_gives_the_results_of_this_machine(cluster, small_idx_folder, tmp_path):
     study, (nodes, doomed) = small_study(small_idx_folder), cluster
     here = run_study(study.model_copy(update={"workers": 1}), tmp_path / "here")
-    killer = threading.Thread(target=kill_when_it_works, args=(nodes, doomed))
-    progress = Noting()
+    killers = []
+
+    def begin():
+        guest = keep_busy(nodes.head_node.node_id)
+        killers.append(threading.Thread(target=kill_when_it_works, args=(nodes, doomed, guest)))
+        killers[0].start()
+
+    progress = Noting(begin)
     with on_cluster(nodes.address) as engine:
-        killer.start()
         there = run_study(study, tmp_path / "there", progress, engine)
-        killer.join()
+        killers[0].join()
         assert doomed not in nodes.worker_nodes  # killed
         assert json.dumps(without_timings(there)) == json.dumps(without_timings(here))
         made = [job.path for job in plan(study, "")]
