@@ -158,7 +158,7 @@ def test_both_ways_to_start_the_command_refuse_alike(python, folder, command):
     assert process.stderr.count("\n") == 1
 
 
-def quickest(call, times=3):
+def quickest(call, times=2):
     """Give the least seconds of a core that a call's processes took, since others compute on this machine too."""
     taken = []
     for _ in range(times):
