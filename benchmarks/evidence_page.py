@@ -159,7 +159,8 @@ def light(path: Path) -> list[str]:
     led = " and ".join(f"{100 * f1:.1f} % (`{name}`)" for name, f1 in teachers.items() if "shuffled" not in name)
     parts += [
         f"    {report['command']} --runs FOLDER --chest FOLDER",
-        f"Chest X-rays, the recipe above; {len(report['rows'])} of {planned} students planned, n = {report['rows'][0]['seeds']} seeds, {images['train']:,} images to train, "
+        f"Chest X-rays, the recipe above; {len(report['rows'])} of {planned} students planned, n = "
+        f"{report['rows'][0]['seeds']} seeds, {images['train']:,} images to train, "
         f"{images['validation']:,} to choose epochs by, {images['test']:,} tested, none of which folds 0 and 1 of the "
         f"main table test. Teachers reach an F1 of {led}. F1 in %, differences in points with their 95 % interval. "
         f"{report['machine']}.",
