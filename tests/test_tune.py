@@ -1,5 +1,7 @@
 """What a search draws, counts and writes, without training anything."""
 
+import time
+
 import numpy as np
 import optuna
 import pytest
@@ -109,6 +111,21 @@ def test_a_trial_that_ended_in_the_middle_is_queued_with_what_it_drew(tmp_path):
     taken = study.ask()
     assert taken.suggest_float("alpha", 0, 1) == alpha
     assert study.get_trials()[1].system_attrs["retry_history"] == [0]
+
+
+def test_a_trial_whose_process_died_before_its_first_word_is_queued_and_one_that_lives_is_not(tmp_path):
+    study = storage.open_study(storage.open_storage(f"sqlite:///{tmp_path}/tune.db", grace=1), "mark", "skd", epochs=4)
+    study.ask()
+    alive, seen = study.ask(), set()
+    until = time.monotonic() + 60
+    while not storage.count(study, TrialState.WAITING) and time.monotonic() < until:
+        storage.queue_the_dead([study], seen)
+        study._storage.record_heartbeat(alive._trial_id)
+        time.sleep(0.05)
+    states = [trial.state for trial in study.get_trials()]
+    assert states == [TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
+    assert study.get_trials()[2].system_attrs["retry_history"] == [0]
+    assert len(seen) == 2
 
 
 def test_what_was_found_is_a_study_of_each_arms_best_trial(tmp_path):

@@ -75,13 +75,14 @@ def kill_when_it_works(nodes, doomed, guest):
     """Kill a node, kill -9, as soon as it is seen to make a file, and let the other one work."""
     raylet = doomed.all_processes["raylet"][0].process.pid
     until = time.monotonic() + 120
-    while not any(works_for(int(path.name), raylet) for path in Path("/proc").glob("[0-9]*")):
-        if time.monotonic() > until:
-            break  # the test will say that the node lives
-        time.sleep(0.01)
-    else:
+    try:
+        while not any(works_for(int(path.name), raylet) for path in Path("/proc").glob("[0-9]*")):
+            if time.monotonic() > until:
+                return  # the test will say that the node lives
+            time.sleep(0.01)
         nodes.remove_node(doomed, allow_graceful=False)
-    ray.kill(guest)
+    finally:
+        ray.kill(guest)
 
 
 def works_for(process, raylet):

@@ -8,7 +8,9 @@ import sys
 import time
 
 import numpy as np
+import optuna
 import pytest
+from optuna.trial import TrialState
 from PIL import Image
 
 from subclass_kd import store
@@ -64,8 +66,10 @@ def study_file(small_idx_folder, tmp_path_factory):
 
 def began(out, process):
     """Wait until a trial trains its student."""
+    until = time.monotonic() + 100
     while not list(out.glob("trials/*/students/.*.lock")):
         assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
         time.sleep(0.005)
 
 
@@ -78,6 +82,10 @@ def test_a_killed_search_goes_on_with_equal_trials_and_leaves_the_test_split_alo
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     killed.stderr.close()
+    # Another one was killed just after it took a trial, before its first heartbeat: that trial is not waited for.
+    url = f"sqlite:///{out}/tune.db"
+    name = next(name for name in optuna.get_all_study_names(url) if name.endswith(" scratch"))
+    orphan = optuna.load_study(study_name=name, storage=url).ask().number
     teacher = out / "teachers/subclass-seed0.safetensors"
     before = teacher.stat().st_mtime_ns if teacher.exists() else None
     told = []
@@ -85,6 +93,7 @@ def test_a_killed_search_goes_on_with_equal_trials_and_leaves_the_test_split_alo
     assert [(arm, row["trials"]) for arm, row in found["arms"].items()] == [("scratch", 3), ("skd", 3)]
     assert len(told) == 6
     assert any(trial["went_on_from"] for row in found["arms"].values() for trial in row["all"])
+    assert optuna.load_study(study_name=name, storage=url).get_trials()[orphan].state == TrialState.FAIL
     assert before is None or teacher.stat().st_mtime_ns == before
     assert not list(out.rglob("predictions"))
     assert [row["test"] for row in found["data"]["subclasses"]] == [0, 0, 0, 0]

@@ -91,12 +91,23 @@ def again(study: optuna.Study, trial: FrozenTrial) -> None:
         optuna.storages.RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
-def queue_the_dead(studies: Sequence[optuna.Study]) -> None:
-    """Queue the trials of processes that have not been heard of."""
+def queue_the_dead(studies: Sequence[optuna.Study], seen: set[int]) -> None:
+    """Queue the trials of processes that have not been heard of.
+
+    Args:
+        studies: of all arms.
+        seen: identities of the running trials that this process has met; those it meets for the first time are added.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         for study in studies:
             optuna.storages.fail_stale_trials(study)
+            # Optuna takes for dead only who has spoken once: a process that is killed between taking a trial and its
+            # first word would be waited for without end. So whoever first meets a trial says that word for it.
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if trial._trial_id not in seen:
+                    seen.add(trial._trial_id)
+                    study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
 
 
 def count(study: optuna.Study, *states: TrialState) -> int:

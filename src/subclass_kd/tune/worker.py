@@ -108,8 +108,9 @@ def finished(studies: Mapping[str, optuna.Study], trials: int) -> bool:
 
 def _take(search: Search, shop: Shop, tracking: Tracking) -> None:
     studies, trials = search.studies(), search.study.tune.trials
+    seen: set[int] = set()
     while True:
-        storage.queue_the_dead(list(studies.values()))
+        storage.queue_the_dead(list(studies.values()), seen)
         started = {arm: storage.count(study, *storage.TAKEN) for arm, study in studies.items()}
         queued = {arm for arm, study in studies.items() if storage.count(study, TrialState.WAITING)}
         wanting = [arm for arm in studies if started[arm] < trials or arm in queued]
