@@ -1,5 +1,6 @@
 """What a search draws, counts and writes, without training anything."""
 
+import threading
 import time
 
 import numpy as np
@@ -12,7 +13,7 @@ from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
 from subclass_kd.study_file import load_study, make_study
-from subclass_kd.tune import outcome, storage
+from subclass_kd.tune import outcome, storage, worker
 from subclass_kd.tune.space import make_sampler, suggest
 from subclass_kd.tune.trial import jobs_of
 
@@ -99,6 +100,84 @@ def test_of_two_processes_that_take_the_last_trial_one_gives_way(tmp_path):
     assert [storage.is_surplus(study, number, trials=3) for number in numbers] == [False, False, False, True]
     study.tell(0, state=TrialState.FAIL)
     assert storage.is_surplus(study, 3, trials=3) is False
+
+
+def test_one_that_waits_is_among_those_there_are(tmp_path):
+    study = opened(tmp_path / "tune.db")
+    numbers = [study.ask().number for _ in range(3)]
+    study.tell(numbers[1], state=TrialState.FAIL)
+    storage.again(study, study.get_trials()[1])  # number 3
+    study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))  # another process did not see it wait
+    assert storage.is_surplus(study, 4, trials=3)
+    assert not storage.is_surplus(study, study.ask().number, trials=3)
+
+
+def test_no_two_processes_take_the_same_trial(tmp_path):
+    path, count = tmp_path / "tune.db", 12
+    opened(path)
+    barrier, taken = threading.Barrier(3), []
+
+    def take():
+        study = opened(path)  # with connections of its own, as a process has
+        for _ in range(count):
+            barrier.wait(60)
+            taken.append(study.ask().number)
+            barrier.wait(60)
+
+    takers = [threading.Thread(target=take, daemon=True) for _ in range(2)]
+    for taker in takers:
+        taker.start()
+    study = opened(path)
+    for _ in range(count):
+        for _ in range(2):
+            study.enqueue_trial({})
+        barrier.wait(60)
+        barrier.wait(60)
+    assert sorted(taken) == list(range(2 * count))
+
+
+def tried(study, monkeypatch, judge):
+    """Do one trial that is worth what a function of it says."""
+    monkeypatch.setattr(worker, "_judge", lambda *given: judge(given[-1]))
+    worker._try(worker.Search(SPACE, "", "", "a", "data"), None, None, study, "skd")
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+def test_a_trial_that_another_process_took_over_and_ended_is_left_to_it(tmp_path, monkeypatch, state):
+    study = opened(tmp_path / "tune.db")
+
+    def judge(trial):
+        study.tell(trial.number, 0.5 if state == TrialState.COMPLETE else None, state=state)
+        return 0.7
+
+    tried(study, monkeypatch, judge)
+    tried(study, monkeypatch, lambda trial: judge(trial) and trial.report(0.7, 1))
+    assert [trial.state for trial in study.get_trials()] == [state, state]
+
+
+@pytest.mark.parametrize("fault", [ValueError, AssertionError, OSError])
+def test_a_fault_of_a_trial_ends_the_search(tmp_path, monkeypatch, fault):
+    def judge(trial):
+        raise fault("of our own")
+
+    with pytest.raises(fault, match="of our own"):
+        tried(opened(tmp_path / "tune.db"), monkeypatch, judge)
+
+
+def test_a_process_that_is_asked_to_stop_queues_its_trial_once(tmp_path, monkeypatch):
+    study = opened(tmp_path / "tune.db")
+
+    def stop(trial):
+        raise SystemExit(143)
+
+    def stop_too_late(trial):
+        study.tell(trial.number, 0.5)
+        raise SystemExit(143)
+
+    for judge in (stop, stop_too_late):
+        with pytest.raises(SystemExit):
+            tried(study, monkeypatch, judge)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_a_trial_that_ended_in_the_middle_is_queued_with_what_it_drew(tmp_path):

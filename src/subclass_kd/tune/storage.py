@@ -9,7 +9,8 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.event import listens_for
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from subclass_kd.errors import UserError
@@ -48,13 +49,16 @@ def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.storages.RDBStorage(
+                opened = optuna.storages.RDBStorage(
                     parsed.render_as_string(hide_password=False),
                     engine_kwargs=options,
                     heartbeat_interval=max(1, grace // 6),
                     grace_period=grace,
                     heartbeat_stale_trial_callback=again,
                 )
+            if is_file:
+                _take_turns(opened.engine)
+            return opened
         except ImportError as error:
             found, remedy = f"no driver for it ({error.__cause__ or error})", "pip install 'subclass-kd[tune]'."
             raise UserError(shown, found, "SQLite, PostgreSQL or MySQL", remedy) from None
@@ -64,6 +68,17 @@ def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
                 raise UserError(shown, found, WANTED, "Is it running, and may this user write there?") from None
             time.sleep(1)
     raise AssertionError
+
+
+def _take_turns(engine: Engine) -> None:
+    """Let a transaction lock SQLite's file from its beginning.
+
+    Optuna reads that a trial waits and then writes that it is taken. SQLite knows no lock of a row, and Python's driver
+    begins a transaction at the first write: two processes would read the same, and both take that trial.
+    """
+    listens_for(engine, "connect")(lambda connection, _: setattr(connection, "isolation_level", None))
+    listens_for(engine, "begin")(lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    engine.dispose()  # connections that are open begin in the old way
 
 
 def open_study(storage: optuna.storages.RDBStorage, mark: str, arm: str, epochs: int) -> optuna.Study:
@@ -116,8 +131,12 @@ def count(study: optuna.Study, *states: TrialState) -> int:
 
 
 def is_surplus(study: optuna.Study, number: int, trials: int) -> bool:
-    """Say whether a trial that began is one too many: several processes may have taken the last one at once."""
-    before = [each for each in study.get_trials(deepcopy=False, states=TAKEN) if each.number < number]
+    """Say whether a trial that began is one too many: several processes may have taken the last one at once.
+
+    One before it that waits is an interrupted one, which will be taken too.
+    """
+    states = (*TAKEN, TrialState.WAITING)
+    before = [each for each in study.get_trials(deepcopy=False, states=states) if each.number < number]
     return len(before) >= trials
 
 

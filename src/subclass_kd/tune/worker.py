@@ -8,6 +8,7 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -93,6 +94,8 @@ def process(search: Search, environment: dict[str, str], sender: Connection) -> 
         sender.send(None)
     except UserError as error:
         sender.send(error)
+    except SystemExit as stop:  # Optuna's heartbeat may have begun outside of what would end it
+        os._exit(int(stop.code or 0))
     except Exception:
         sender.send(traceback.format_exc())
 
@@ -125,25 +128,32 @@ def _take(search: Search, shop: Shop, tracking: Tracking) -> None:
 
 def _try(search: Search, shop: Shop, tracking: Tracking, study: optuna.Study, arm: str) -> None:
     """Do one trial of an arm."""
-    number = -1
+    number, own_fault = -1, None
 
     def objective(trial: optuna.Trial) -> float:
-        nonlocal number
+        nonlocal number, own_fault
         number = trial.number
         if storage.is_surplus(study, number, search.study.tune.trials):
             raise Surplus
         try:
             return _judge(search, shop, tracking, study, arm, trial)
-        except SystemExit:  # this process is asked to stop: another may go on at once
-            study.tell(trial, state=TrialState.FAIL)
-            storage.again(study, study.get_trials()[number])
+        except SystemExit:  # this process is asked to stop: another may go on at once, if none does already
+            with suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                study.tell(trial, state=TrialState.FAIL)
+                storage.again(study, study.get_trials()[number])
+            raise
+        except optuna.exceptions.OptunaError:
+            raise
+        except Exception as error:
+            own_fault = error
             raise
 
     try:
         study.optimize(objective, n_trials=1, catch=(Surplus,))
-    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+    except (ValueError, AssertionError, optuna.exceptions.UpdateFinishedTrialError) as error:
         # Another process took this one for dead, and the trial is queued: what was trained is kept, and found there.
-        if number < 0 or study.get_trials(deepcopy=False)[number].state != TrialState.FAIL:
+        taken_over = number >= 0 and study.get_trials(deepcopy=False)[number].state.is_finished()
+        if error is own_fault or not taken_over:
             raise
 
 
