@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -78,6 +79,39 @@ def python():
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def module_popen():
+    """Give ``subprocess.Popen`` for what a fixture of a module starts; what lives after the module is killed."""
+    with ended_at_last() as start:
+        yield start
+
+
+@pytest.fixture
+def popen():
+    """Give ``subprocess.Popen``; what a test that fails has left running is killed."""
+    with ended_at_last() as start:
+        yield start
+
+
+@contextmanager
+def ended_at_last():
+    with ExitStack() as stack:
+
+        def start(*arguments, **options):
+            process = subprocess.Popen(*arguments, **options)
+            stack.callback(end, process)
+            return process
+
+        yield start
+
+
+def end(process):
+    process.kill()  # processes of a run end with their parent
+    process.wait()
+    for pipe in filter(None, (process.stdout, process.stderr)):
+        pipe.close()
 
 
 @pytest.fixture

@@ -25,12 +25,12 @@ def serving(folder, limits=None, token=None, loopback=True):
     """Serve a bundle on a free port, and give the port, the server and its student."""
     listener = listen("127.0.0.1", 0, token)
     server, student = make_server(folder, Access(token, loopback), limits or Limits())
-    thread = threading.Thread(target=server.run, args=([listener],))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.005)
     try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.005)
         yield Served(listener.getsockname()[1], server, student)
     finally:
         server.should_exit = True

@@ -230,11 +230,11 @@ def without_times(value):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
-def test_a_study_that_is_asked_to_stop_in_a_training_goes_on_from_that_step(tmp_path):
+def test_a_study_that_is_asked_to_stop_in_a_training_goes_on_from_that_step(popen, tmp_path):
     """The main process ends by Ctrl-C; its worker keeps the step that it is in."""
     script, out = tmp_path / "study.py", tmp_path / "run"
     script.write_text(SCRIPT)
-    process = subprocess.Popen([sys.executable, str(script), str(out)], stdout=subprocess.PIPE, text=True)
+    process = popen([sys.executable, str(script), str(out)], stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("students/scratch-seed0.safetensors epoch"):
             break

@@ -32,13 +32,11 @@ with FolderLock(Path(sys.argv[1])) as lock:
 
 
 @pytest.fixture
-def holder(tmp_path):
+def holder(popen, tmp_path):
     """Another process that has the folder."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
+    return process
 
 
 def test_a_folder_is_locked_until_the_block_ends(tmp_path):

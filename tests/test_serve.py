@@ -516,9 +516,9 @@ def test_a_request_in_work_is_finished_when_the_server_is_stopped(folder, monkey
     assert answers[0][0] == 200
 
 
-def start(folder, cwd, *arguments, **environment):
+def start(popen, folder, cwd, *arguments, **environment):
     """Start the command and give the process and its first line."""
-    process = subprocess.Popen(
+    process = popen(
         [sys.executable, "-m", "subclass_kd.cli", "serve", str(folder), "--port", "0", *arguments],
         cwd=cwd,
         env=os.environ | environment,
@@ -532,8 +532,8 @@ def start(folder, cwd, *arguments, **environment):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_command_well(folder, tmp_path, number):
-    process, line = start(folder, tmp_path)
+def test_a_signal_stops_the_command_well(popen, folder, tmp_path, number):
+    process, line = start(popen, folder, tmp_path)
     assert re.search(r"answers at http://127\.0\.0\.1:\d+/\. Ctrl-C stops\. For research; not a medical device\.", line)
     port = int(re.search(r":(\d+)/", line)[1])
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:

@@ -29,14 +29,14 @@ def whole():
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory):
+def team(module_popen, tmp_path_factory):
     """Give the folder that two processes leave, of which each holds a share; they go on from what one has begun."""
     folder = tmp_path_factory.mktemp("team")
     with pytest.raises(InterruptedError):
         fit(Kept(folder / "from-one", left=STOP))
     command = [sys.executable, sharded_team.__file__]
     processes = [
-        subprocess.Popen([*command, str(rank), str(folder)], stderr=subprocess.PIPE, text=True) for rank in range(2)
+        module_popen([*command, str(rank), str(folder)], stderr=subprocess.PIPE, text=True) for rank in range(2)
     ]
     errors = [process.communicate(timeout=100)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors

@@ -72,9 +72,9 @@ def test_demo_runs_on_what_the_package_holds(skd, tmp_path):
 
 
 @pytest.mark.parametrize(("workers", "asked"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on(skd, study_file, tmp_path, workers, asked):
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(skd, popen, study_file, tmp_path, workers, asked):
     command = [*SKD, "run", str(study_file), "--set", "student.epochs=15", "--workers", str(workers)]
-    process = subprocess.Popen(
+    process = popen(
         command,
         cwd=tmp_path,
         stderr=subprocess.PIPE,
@@ -100,9 +100,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(skd, study_file, tmp_p
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
-def test_workers_end_with_a_parent_that_was_killed(study_file, tmp_path):
+def test_workers_end_with_a_parent_that_was_killed(popen, study_file, tmp_path):
     command = [*SKD, "run", str(study_file), "--set", "student.epochs=2000", "--workers", "2"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     teachers = tmp_path / "skd-runs/study/teachers"
     deadline = time.monotonic() + 120
     while not (teachers.exists() and any(teachers.glob("*.safetensors"))):

@@ -97,7 +97,7 @@ def test_results_are_those_of_one_process_and_say_how_many_there_were(alone, tog
     assert one["study"] == two["study"]
 
 
-def test_a_team_that_is_stopped_goes_on_to_the_same_weights(study_file, together, tmp_path):
+def test_a_team_that_is_stopped_goes_on_to_the_same_weights(popen, study_file, together, tmp_path):
     """The two processes are here skd's own, with teachers in shares; the signal comes to the first alone.
 
     Both stop at one step. Sums of shares are added in another order, and the study is the same.
@@ -105,7 +105,7 @@ def test_a_team_that_is_stopped_goes_on_to_the_same_weights(study_file, together
     out = tmp_path / "run"
     command = [sys.executable, *SKD, str(study_file), "--out", str(out), "--devices", "2", "--json"]
     command += ["--set", "teacher.shard=true"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     deadline = time.monotonic() + 100
     while not (out / "targets/subclass-seed0.safetensors").exists():
         assert process.poll() is None, process.stderr.read()
@@ -130,12 +130,12 @@ def test_a_team_that_is_stopped_goes_on_to_the_same_weights(study_file, together
     assert results["environment"]["devices"] == [2]
 
 
-def started_by_srun(arguments):
+def started_by_srun(popen, arguments):
     """Start two processes as SLURM does, and give their exit codes and what they said."""
     slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "127.0.0.1", "MASTER_PORT": free_port()}
     pipe = subprocess.PIPE
     processes = [
-        subprocess.Popen(
+        popen(
             [sys.executable, *SKD, *map(str, arguments)],
             env={**os.environ, **slurm, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
             cwd=ROOT,
@@ -149,10 +149,10 @@ def started_by_srun(arguments):
     return [process.returncode for process in processes], told
 
 
-def test_what_is_wrong_for_all_is_said_once(study_file, together, tmp_path):
+def test_what_is_wrong_for_all_is_said_once(popen, study_file, together, tmp_path):
     out = tmp_path / "run"
     rate = ["--set", "student.learning_rate=1e30", "--set", "arms=[scratch]"]
-    codes, told = started_by_srun([study_file, "--out", out, "--devices", "2", *rate])
+    codes, told = started_by_srun(popen, [study_file, "--out", out, "--devices", "2", *rate])
     (printed, first), second = told
     assert codes[0] == 2, told
     assert second == ("", "")

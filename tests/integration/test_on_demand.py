@@ -92,11 +92,11 @@ def left():
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 @pytest.mark.parametrize(("workers", "strike"), [(1, "SIGINT"), (2, "SIGINT"), (2, "SIGKILL")])
-def test_no_process_is_left_however_a_run_ends(root, tmp_path, workers, strike):
+def test_no_process_is_left_however_a_run_ends(popen, root, tmp_path, workers, strike):
     study = content(root, workers=workers)
     study["data"]["store_limit"], study["student"]["epochs"] = 0.0, 2000
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    process = subprocess.Popen(
+    process = popen(
         [*SKD, "run", "study.yaml"],
         cwd=tmp_path,
         env={**os.environ, MARK: "1"},

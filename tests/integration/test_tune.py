@@ -73,15 +73,14 @@ def began(out, process):
         time.sleep(0.005)
 
 
-def test_a_killed_search_goes_on_with_equal_trials_and_leaves_the_test_split_alone(study_file, tmp_path):
+def test_a_killed_search_goes_on_with_equal_trials_and_leaves_the_test_split_alone(popen, study_file, tmp_path):
     study, out = load_study(study_file), tmp_path / "search"
-    killed = subprocess.Popen(
+    killed = popen(
         [sys.executable, "-c", SEARCH, study_file, out], start_new_session=True, stderr=subprocess.PIPE, text=True
     )
     began(out, killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    killed.stderr.close()
     # Another one was killed just after it took a trial, before its first heartbeat: that trial is not waited for.
     url = f"sqlite:///{out}/tune.db"
     name = next(name for name in optuna.get_all_study_names(url) if name.endswith(" scratch"))
