@@ -30,13 +30,18 @@ def cluster(monkeypatch):
     """Give a function that says which machines there are, look by look, and how each task ends."""
 
     def have(looks, *ends):
-        looks, ends, options = list(looks), list(ends), []
+        looks, ends, options, waited = list(looks), list(ends), [], []
+
+        def wait(left, timeout):
+            waited.append(timeout)
+            assert len(waited) < 20, "nobody looks at the machines"
+            return ([], left) if len(looks) > 1 else (left[:1], left[1:])
+
         monkeypatch.setattr(ray, "is_initialized", lambda: True)
         monkeypatch.setattr(ray, "nodes", lambda: looks.pop(0) if len(looks) > 1 else looks[0])
         monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(len(ends))})
         monkeypatch.setattr(ray, "remote", lambda **given: options.append(given) or (lambda task: Task()))
-        waits = lambda left, timeout: ([], left) if len(looks) > 1 else (left[:1], left[1:])  # noqa: E731
-        monkeypatch.setattr(ray, "wait", waits)
+        monkeypatch.setattr(ray, "wait", wait)
         monkeypatch.setattr(ray, "get", Mock(side_effect=ends))
         return options
 
