@@ -14,7 +14,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import distributed
@@ -87,14 +87,20 @@ class Channel:
         The leader lets the others go first; another that has failed waits until the leader has said why.
         """
         self._over.set()
-        if not self._team.leads:  # where the first one's machine is gone, its store answers nothing
-            limit = threading.Timer(2 * PATIENCE, os._exit, [code])
-            limit.daemon = True
-            limit.start()
         told: dict[str, Any] = {"rank": self._team.rank, "host": socket.gethostname(), "code": code}
         if error is not None:
             told |= {"user": error.args} if isinstance(error, UserError) else {"error": error}
         others = range(1, self._team.count) if self._team.leads else [0] if code else []
+        parting = threading.Thread(target=self._part, args=(told, others), daemon=True)
+        parting.start()
+        parting.join(PATIENCE + GRACE)  # a store whose machine is gone answers nothing
+        for child in self._children:
+            try:
+                child.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+    def _part(self, told: dict[str, Any], others: Iterable[int]) -> None:
         deadline = time.monotonic() + PATIENCE
         with contextlib.suppress(RuntimeError):  # the store may have gone with its process
             self._store.compare_set("end", "", json.dumps(told))
@@ -103,11 +109,6 @@ class Channel:
                 if self._children and all(child.poll() is not None for child in self._children):
                     break
                 time.sleep(PAUSE)
-        for child in self._children:
-            try:
-                child.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                child.kill()
 
     def ended(self) -> dict[str, Any] | None:
         """Give what was said of the end, if it has come: who, with which exit code, and why."""

@@ -45,8 +45,10 @@ class Heartbeat:
         self._looks += 1
         for key, heard in self._heard.items():
             if self._looks - heard > SILENCE / LOOKS:
-                host = f", on {json.loads(self._last[key])[0]}," if key in self._last else ""
-                return f"process {key.removeprefix('beat/')} of the training{host} has said nothing for {SILENCE:.0f} s"
+                who = f"process {key.removeprefix('beat/')} of the training"
+                if key not in self._last:
+                    return f"{who} did not come within {COMING:.0f} s"
+                return f"{who}, on {json.loads(self._last[key])[0]}, has said nothing for {SILENCE:.0f} s"
         return None
 
     def _talk(self) -> None:
@@ -58,10 +60,10 @@ class Heartbeat:
             while not self._over.wait(LOOKS):
                 beats += 1
                 store.set(self._own, json.dumps([socket.gethostname(), beats]))
-                if self._others and store.check(self._others):
-                    for key, beat in zip(self._others, store.multi_get(self._others), strict=True):
-                        if self._last.get(key) != beat:
-                            self._last[key], self._heard[key] = beat, self._looks
+                here = [key for key in self._others if key in self._last or store.check([key])]
+                for key, beat in zip(here, store.multi_get(here) if here else [], strict=True):
+                    if self._last.get(key) != beat:
+                        self._last[key], self._heard[key] = beat, self._looks
                 self.told = said_of_the_end(store)
         except RuntimeError:
             self.gone = True
