@@ -9,6 +9,9 @@ import time
 
 import pytest
 
+from subclass_kd import channel
+from subclass_kd.team import Team
+
 # Two processes as srun starts them. The first has given an order and waits; the second reads the data for it.
 TEAM = """
 import sys, time
@@ -81,3 +84,19 @@ def test_no_process_waits_for_a_first_one_whose_machine_answers_nothing(team):
         f"skd: process 0 of the training, on {socket.gethostname()}, has said nothing for 3 s",
         "skd: a process of the training is gone without a word",
     ]
+
+
+class Hung:
+    """A store whose machine is gone: no call comes back for long."""
+
+    def __getattr__(self, name):
+        return lambda *_: time.sleep(3)
+
+
+def test_a_process_that_fails_does_not_wait_to_tell_a_machine_that_is_gone(monkeypatch):
+    monkeypatch.setattr(channel, "PATIENCE", 0.1)
+    monkeypatch.setattr(channel, "GRACE", 0.1)
+    own = channel.Channel(Hung(), Team(1, 2))
+    begun = time.monotonic()
+    own.end(1, "out of luck")
+    assert time.monotonic() - begun < 2
