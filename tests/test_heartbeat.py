@@ -15,7 +15,7 @@ from subclass_kd.team import Team
 # Two processes as srun starts them. The first has given an order and waits; the second reads the data for it.
 TEAM = """
 import sys, time
-from subclass_kd import channel, heartbeat, together
+from subclass_kd import channel, device, heartbeat, together, work  # all: who still imports may be silent
 from subclass_kd.study_file import make_study
 heartbeat.SILENCE, channel.GRACE, channel.PATIENCE = 3, 1, 1
 def read(*_):
