@@ -79,6 +79,50 @@ def test_another_host_is_believed_where_the_system_cannot_lock_and_only_there(tm
     assert (tmp_path / LOCK).exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_container_that_was_started_again_is_not_kept_out_by_the_process_of_its_own_number(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", cannot)
+    with FolderLock(tmp_path) as lock:
+        lock.take()
+        with pytest.raises(UserError, match="a run that goes on"), FolderLock(tmp_path) as other:
+            other.take()
+        then = json.loads((tmp_path / LOCK).read_text())
+    boot, tick = then["began"].split()
+    for began in (f"{boot} {int(tick) - 1}", f"another {tick}"):
+        (tmp_path / LOCK).write_text(json.dumps({**then, "began": began}))
+        with FolderLock(tmp_path) as lock:
+            lock.take()
+    del then["began"]  # as an older version wrote it
+    (tmp_path / LOCK).write_text(json.dumps(then))
+    with pytest.raises(UserError, match="a run that goes on"), FolderLock(tmp_path) as lock:
+        lock.take()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
+def test_who_waits_for_a_lock_that_may_be_a_dead_machines_says_so_once(tmp_path, monkeypatch, capsys):
+    from subclass_kd.tune import trial
+
+    monkeypatch.setattr(trial, "QUIET", 0)
+    looks = []
+
+    def sleep(_):
+        looks.append(1)
+        if len(looks) == 3:
+            (tmp_path / LOCK).unlink()
+
+    monkeypatch.setattr(trial.time, "sleep", sleep)
+    monkeypatch.setattr("fcntl.flock", cannot)
+    content = {"host": "elsewhere", "process": 1, "since": "2026-01-01 00:00:00"}
+    (tmp_path / LOCK).write_text(json.dumps(content))
+    with FolderLock(tmp_path) as lock:
+        trial.wait_for(lock)
+    assert capsys.readouterr().err == (
+        f"skd: waiting: {tmp_path}: found a run that goes on (process 1 on elsewhere, since 2026-01-01 00:00:00); "
+        "expected a folder that no other run has. Wait for it, or give another --out; if it is over there, "
+        f'remove "{tmp_path / LOCK}".\n'
+    )
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
 def test_a_damaged_lock_locks_nothing(tmp_path, content):
     (tmp_path / LOCK).write_text(content)

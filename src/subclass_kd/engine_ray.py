@@ -19,6 +19,7 @@ from subclass_kd import engine_ray_node as node
 from subclass_kd.config import Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.engine import Engine, OnEvent, Prepare, may_begin, members_of
+from subclass_kd.engine_ray_places import Places
 from subclass_kd.errors import UserError
 from subclass_kd.extras import demand
 from subclass_kd.mirror import Mirror
@@ -137,7 +138,8 @@ def run_jobs(
         cores=int(share["num_cpus"]),
     )
     check, make = (ray_api.remote(**share, max_retries=RETRIES)(task) for task in (node.check, _make))
-    choices = _outcome("check", check.remote(order, before))
+    there = Places(share)
+    choices = _outcome("check", there.await_end(check.remote(order, before)))
     most = len(jobs) if study.workers == "auto" else study.workers
     prepare(min(most, places, len(jobs)), choices)
     if mirror is not None:
@@ -162,7 +164,8 @@ def run_jobs(
                 if mirror is not None:
                     mirror.pull(*(out / job.path for job in group))
                 watch.finish(group, last)
-            ready = bool(done)
+            if not (ready := bool(done)):
+                there.look()
         node.await_files(out, [jobs[-1].path])
     finally:
         for task in running:

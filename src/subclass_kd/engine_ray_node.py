@@ -199,7 +199,8 @@ def _load(order: Order) -> Samples:
     folder = cache_folder()
     with contextlib.suppress(OSError):  # who needs it will say so
         folder.mkdir(parents=True, exist_ok=True)
-    with _in_turn(folder / ".loading.lock"):
+    # By the machine's name: a cache that machines share must not have all wait for one that died.
+    with _in_turn(folder / f".loading-{socket.gethostname()}.lock"):
         samples = _samples(order.study.model_dump_json(), order.fingerprint)
     if isinstance(samples.images, OnDemand):
         samples.images.processes = order.cores

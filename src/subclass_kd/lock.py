@@ -22,8 +22,9 @@ class FolderLock:
 
     The lock is a file in the folder with the host, the process and the time. The system holds it, over NFS too, and
     lets go when the process ends in whatever way, so that a file that is left over locks nothing. Where a file system
-    cannot lock, what stands in the file decides: a process of this host that lives has the folder, and one of another
-    host is believed to, since that cannot be seen from here.
+    cannot lock, what stands in the file decides: a process of this host that lives has the folder, unless it is a later
+    one of the same number (as in a container that was started again), and one of another host is believed to, since
+    that cannot be seen from here.
 
     Args:
         folder: which may not be there yet.
@@ -33,6 +34,7 @@ class FolderLock:
     def __init__(self, folder: Path, name: str = LOCK) -> None:
         self._path = folder / name
         self._file: IO[str] | None = None
+        self.believed = False  # whether the last refusal rests on what another host wrote, which may be over
 
     def __enter__(self) -> FolderLock:
         return self
@@ -52,13 +54,15 @@ class FolderLock:
             if held is False or (held is None and _is_taken(_content(file))):
                 by = _content(file)
                 file.close()
-                raise self._taken(by, held is None)
+                self.believed = held is None and by.get("host") != socket.gethostname()
+                raise self._taken(by)
             if self._is_ours(file):
                 break
             file.close()  # a run that ended just now has removed it: what was held is no lock
         file.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": now}) + "\n")
+        own = {"host": socket.gethostname(), "process": os.getpid(), "since": now, "began": _began(os.getpid())}
+        file.write(json.dumps(own) + "\n")
         file.flush()
         self._file = file
 
@@ -69,10 +73,10 @@ class FolderLock:
         except FileNotFoundError:
             return False
 
-    def _taken(self, by: dict[str, Any], believed: bool) -> UserError:
+    def _taken(self, by: dict[str, Any]) -> UserError:
         who = f"process {by['process']} on {by['host']}, since {by.get('since')}" if _names(by) else "another process"
         remedy = "Wait for it, or give another --out."
-        if believed and by.get("host") != socket.gethostname():
+        if self.believed:
             remedy = f'Wait for it, or give another --out; if it is over there, remove "{self._path}".'
         return UserError(
             str(self._path.parent), f"a run that goes on ({who})", "a folder that no other run has", remedy
@@ -126,12 +130,22 @@ def _is_taken(by: dict[str, Any]) -> bool:
     if by["host"] != socket.gethostname():
         return True
     try:
-        os.kill(int(by["process"]), 0)
-    except PermissionError:  # another user's, which lives
-        return True
+        process = int(by["process"])
+        with contextlib.suppress(PermissionError):  # another user's, which lives
+            os.kill(process, 0)
     except (OSError, TypeError, ValueError, OverflowError):
         return False
-    return True
+    then, now = by.get("began"), _began(process)
+    return None in (then, now) or then == now
+
+
+def _began(process: int) -> str | None:
+    """Give what tells a process from a later one of the same number: since which boot and tick it runs, on Linux."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {fields[19]}"
+    except (OSError, IndexError):
+        return None
 
 
 def _content(file: IO[str]) -> dict[str, Any]:

@@ -30,11 +30,15 @@ class RemoteFolder:
         self.url = url.rstrip("/")
         try:
             from fsspec.core import url_to_fs
+            from fsspec.spec import AbstractFileSystem
         except ImportError:
             remedy = "Install both, for S3: pip install fsspec s3fs."
             raise UserError(self.url, "no fsspec in this Python", "it, and the package of the store", remedy) from None
         self._store: Any
         self._store, self._root = self._try(lambda: url_to_fs(self.url, use_listings_cache=False))
+        # An object appears in its store when all of it is there, and a rename would copy it. Where there is a rename
+        # (a disk, SFTP, ...), the store is a file system, in which a file that is written is there from its first byte.
+        self._renames = type(self._store).mv is not AbstractFileSystem.mv
 
     def paths(self) -> list[str]:
         """List the files of the folder and of those in it, relative to it; none if it is not there."""
@@ -66,23 +70,38 @@ class RemoteFolder:
         return part
 
     def put(self, file: Path, path: str) -> None:
-        """Copy a file to the store, where an older one is replaced."""
+        """Copy a file to the store, where an older one is replaced once the new one is whole."""
 
         def put() -> None:
             target = f"{self._root}/{path}"
             self._store.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self._store.put_file(str(file), target)
+            if not self._renames:
+                self._store.put_file(str(file), target)
+                return
+            beside = _beside(target)  # always the same, so that what a killed process left is replaced
+            self._store.put_file(str(file), beside)
+            if not self._rename(beside, target):  # SMB and HDFS rename to no file that is there
+                self._remove(target)
+                if not self._rename(beside, target):  # who may write there may not rename
+                    self._store.put_file(str(file), target)
+                    self._remove(beside)
 
         self._try(put, path)
 
     def remove(self, path: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it is there, and what may be left of one that was put."""
+        target = f"{self._root}/{path}"
+        for each in [target, _beside(target)] if self._renames else [target]:
+            self._try(lambda each=each: self._remove(each), path)  # type: ignore[misc]
 
-        def remove() -> None:
-            with contextlib.suppress(FileNotFoundError):
-                self._store.rm_file(f"{self._root}/{path}")
+    def _rename(self, path: str, target: str) -> bool:
+        with contextlib.suppress(Exception):  # each store raises its own, or nothing
+            self._store.mv(path, target)
+        return not self._store.exists(path)
 
-        self._try(remove, path)
+    def _remove(self, target: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._store.rm_file(target)
 
     def _try(self, action: Callable[[], T], path: str = "") -> T:
         try:
@@ -92,6 +111,12 @@ class RemoteFolder:
             found = f"{type(error).__name__}: {error}"
             remedy = "Mend that and run again: what is finished is kept."
             raise UserError(where, found, "a store that fsspec can read and write", remedy) from error
+
+
+def _beside(path: str) -> str:
+    """Give the hidden name that a file has until it is whole; as such it is no part of a run."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.part"
 
 
 @dataclass(frozen=True)

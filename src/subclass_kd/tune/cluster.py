@@ -6,14 +6,19 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from subclass_kd.engine_ray import PASSED_ON, connected
+from subclass_kd.cli_shared import say
+from subclass_kd.engine_ray import PASSED_ON, RETRIES, connected
+from subclass_kd.engine_ray_places import Places
 from subclass_kd.errors import UserError
 from subclass_kd.tune.worker import Search, work
 
 
 def run_on_cluster(search: Search, device: str, address: str | None, watch: Callable[[], None]) -> None:
     """Let processes of a Ray cluster take trials; Ray starts one anew whose node has died.
+
+    If one dies again and again, the others go on, and take what it had begun.
 
     Args:
         search: its folder and database must be reached from every node by the same path and URL.
@@ -23,6 +28,7 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
 
     Raises:
         UserError: there is no such cluster, or what a process found is the user's to mend.
+        RuntimeError: a process failed otherwise, or all died again and again.
     """
     import ray
 
@@ -32,16 +38,26 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         there = int(resources.get("GPU" if on_gpu else "CPU", 0))
         count = there if search.study.workers == "auto" else search.study.workers
-        task = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=3)(_work)
+        share = {"num_cpus": 1} | ({"num_gpus": 1} if on_gpu else {})
+        remote: Any = ray.remote  # its types differ from version to version
+        task = remote(**share, max_retries=RETRIES)(_work)
         left = [task.remote(search, str(Path.cwd())) for _ in range(max(1, count))]
+        places, ended = Places(share), 0
         while left:
+            places.look()
             done, left = ray.wait(left, timeout=1)
             watch()
             for each in done:
                 try:
                     ray.get(each)
+                    ended += 1
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause if isinstance(error.cause, UserError) else RuntimeError(str(error)) from None
+                except ray.exceptions.RayError as error:
+                    died = f"died again and again ({type(error).__name__}); is there enough memory?"
+                    if not left and not ended:
+                        raise RuntimeError(f"every process of the search {died}") from error
+                    say(f"a process of the search {died}{' The others go on.' if left else ''}")
 
 
 def _work(search: Search, folder: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from subclass_kd import store
 from subclass_kd.arithmetic import Choices
+from subclass_kd.cli_shared import say
 from subclass_kd.config import Own, Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.epoch import Epoch
@@ -20,6 +21,7 @@ from subclass_kd.plan import Job, plan
 from subclass_kd.work import make
 
 WAIT = 0.5  # seconds between two looks at what another process makes
+QUIET = 60.0  # seconds of waiting for a process that cannot be seen, before the user is told
 
 # Hears of each epoch of a student: the job, the epoch, what the trial is worth by now, and how many epochs it has done.
 OnEpoch = Callable[[Job, Epoch, float, int], None]
@@ -120,11 +122,15 @@ def once(shop: Shop, study: Study, job: Job, on_epoch: Callable[[Job, Epoch], No
 
 
 def wait_for(lock: FolderLock) -> None:
-    """Take a lock as soon as whoever has it lets go."""
+    """Take a lock as soon as whoever has it lets go; tell the user once of a lock that may be a dead machine's."""
+    tell_at: float | None = time.monotonic() + QUIET
     while True:
         try:
             return lock.take()
-        except UserError:
+        except UserError as error:
+            if lock.believed and tell_at is not None and time.monotonic() > tell_at:
+                tell_at = None
+                say(f"waiting: {error}")
             time.sleep(WAIT)
 
 
