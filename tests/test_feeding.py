@@ -1,7 +1,11 @@
 """Batches from memory, from a mapped store and from files that are decoded again: the same bytes in the same order."""
 
+import contextlib
 import gc
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 
+from dying_images import DyingImages
 from subclass_kd import decoders
 from subclass_kd.config import Data
 from subclass_kd.data.on_demand import OnDemand
@@ -158,6 +163,76 @@ def test_a_file_that_changes_is_one_message(tmp_path, fabric, change):
     assert caught.value.where == str(tmp_path / "2.png")
     assert caught.value.found == {"gone": "no file", "changed": "an image that changed while the run went on"}[change]
     decoders._idle.pop(images, None)
+
+
+DEATH = (
+    "decoding images: found a process that died (exit code -9), as where memory runs out; expected memory for all "
+    "processes that decode. Lower --workers, batch_size or data.size, and run again: it goes on where it stopped."
+)
+
+
+def within(seconds, action):
+    """Give what an action raises; fail if it has not ended in time, and leave no process behind."""
+    raised, before = [], processes()
+
+    def act():
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=act, daemon=True)
+    try:
+        thread.start()
+        thread.join(seconds)
+        assert not thread.is_alive(), f"not ended in {seconds} s"
+    finally:
+        kill(processes() - before)
+    return raised
+
+
+def kill(numbers):
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_process_killed_in_the_middle_of_a_batch_is_one_message(count):
+    """The batch is larger than a pipe, whose end the other process would keep open if it were theirs together."""
+    images = DyingImages(count)
+    order = [np.array([row]) for row in (1, 2, 3, 0, 4, 5, 6, 7)]
+    [error] = within(30, lambda: list(decoders.decoded(images, order)))
+    assert isinstance(error, UserError)
+    assert str(error) == DEATH
+    assert not decoders._idle[images]  # those that are left are not asked again
+    assert len(list(decoders.decoded(images, order[:3]))) == 3
+    decoders._idle.pop(images)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+def test_a_process_killed_while_it_waits_is_the_same_message(on_demand, fabric):
+    before = processes()
+    batches(on_demand, fabric)
+    os.kill(min(processes() - before), signal.SIGKILL)
+    [error] = within(30, lambda: [batches(on_demand, fabric) for _ in range(50)])
+    assert str(error) == DEATH
+
+
+def test_an_interrupt_ends_processes_that_would_not_end_by_themselves():
+    before, images = processes(), DyingImages(2)
+    started = decoders.decoded(images, [np.array([row]) for row in (1, 9, 9)])
+    next(started)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            started.throw(KeyboardInterrupt())
+        deadline = time.monotonic() + 20
+        while processes() - before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        kill(processes() - before)
 
 
 # A GPU
