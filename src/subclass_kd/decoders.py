@@ -50,17 +50,17 @@ def decoded(images: OnDemand, order: list[Rows]) -> Iterator[NDArray[np.uint8]]:
     decoders = waiting.pop() if waiting else _Decoders(images)
     try:
         yield from decoders.batches(order)
-    except (GeneratorExit, UserError):  # who asked has had enough; what is under way will be passed over
+    except (GeneratorExit, UserError) as end:  # who asked has had enough; what is under way will be passed over
         if decoders.live():
             waiting.append(decoders)
-        raise
+        raise end.with_traceback(None) from None  # whose frames would keep the processes
     except BaseException:  # Ctrl-C among them: no thread may wait for what is under way
         decoders.end()
         raise
     else:
         waiting.append(decoders)
     finally:
-        del waiting, decoders  # an error's traceback must not keep the processes
+        del waiting, decoders  # nor may this frame, which an error takes along
 
 
 class _Decoder(NamedTuple):
