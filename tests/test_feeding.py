@@ -1,7 +1,11 @@
 """Batches from memory, from a mapped store and from files that are decoded again: the same bytes in the same order."""
 
+import contextlib
 import gc
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 
+from dying_images import DyingImages
 from subclass_kd import decoders
 from subclass_kd.config import Data
 from subclass_kd.data.on_demand import OnDemand
@@ -87,6 +92,15 @@ def processes():
     return {child.pid for child in multiprocessing.active_children()}
 
 
+def until_gone(before):
+    """Give the processes that are there when all others have ended, or have not in 20 s."""
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while (there := processes()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return there
+
+
 def test_the_processes_stay_for_other_epochs_and_other_feeds_of_the_images(files, on_demand, fabric):
     before = processes()
     batches(on_demand, fabric)
@@ -124,11 +138,7 @@ def test_the_processes_end_with_the_images(files, fabric):
     batches(images, fabric)
     assert len(processes() - before) == 1
     del images
-    gc.collect()
-    deadline = time.monotonic() + 20
-    while processes() - before:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert until_gone(before) <= before
 
 
 def test_torch_s_own_random_numbers_stay_what_they_were(on_demand, fabric):
@@ -147,7 +157,7 @@ def test_a_file_that_changes_is_one_message(tmp_path, fabric, change):
     for number, name in enumerate(names):
         Image.new("L", (SIZE, SIZE), number).save(tmp_path / name)
     images, _ = load_pixels(SampleTable("study", names, root=tmp_path), Data(store_limit=0))
-    images.processes = 1
+    images.processes, before = 1, processes()
     if change == "gone":
         (tmp_path / "2.png").unlink()
     else:
@@ -157,7 +167,76 @@ def test_a_file_that_changes_is_one_message(tmp_path, fabric, change):
         list(feed.batches([torch.tensor([0, 1]), torch.tensor([3, 2])]))
     assert caught.value.where == str(tmp_path / "2.png")
     assert caught.value.found == {"gone": "no file", "changed": "an image that changed while the run went on"}[change]
-    decoders._idle.pop(images, None)
+    assert len(processes() - before) == 1  # for another feed, which may be of other files
+    decoders._idle.pop(images)
+    assert until_gone(before) <= before  # the error, which is still there, does not keep it
+
+
+DEATH = (
+    "decoding images: found a process that died (exit code -9), as where memory runs out; expected memory for all "
+    "processes that decode. Lower --workers, batch_size or data.size, and run again: it goes on where it stopped."
+)
+
+
+def within(seconds, action):
+    """Give what an action raises; fail if it has not ended in time, and leave no process behind."""
+    raised, before = [], processes()
+
+    def act():
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=act, daemon=True)
+    try:
+        thread.start()
+        thread.join(seconds)
+        assert not thread.is_alive(), f"not ended in {seconds} s"
+    finally:
+        kill(processes() - before)
+    return raised
+
+
+def kill(numbers):
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_process_killed_in_the_middle_of_a_batch_is_one_message(count):
+    """The batch is larger than a pipe, whose end the other process would keep open if it were theirs together."""
+    images = DyingImages(count)
+    order = [np.array([row]) for row in (1, 2, 3, 0, 4, 5, 6, 7)]
+    [error] = within(30, lambda: list(decoders.decoded(images, order)))
+    assert isinstance(error, UserError)
+    assert str(error) == DEATH
+    assert not decoders._idle[images]  # those that are left are not asked again
+    assert len(list(decoders.decoded(images, order[:3]))) == 3
+    decoders._idle.pop(images)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+def test_a_process_killed_while_it_waits_is_the_same_message(on_demand, fabric):
+    before = processes()
+    batches(on_demand, fabric)
+    os.kill(min(processes() - before), signal.SIGKILL)
+    [error] = within(30, lambda: [batches(on_demand, fabric) for _ in range(50)])
+    assert str(error) == DEATH
+
+
+def test_an_interrupt_ends_processes_that_would_not_end_by_themselves():
+    before, images = processes(), DyingImages(2)
+    started = decoders.decoded(images, [np.array([row]) for row in (1, 9, 9)])
+    next(started)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            started.throw(KeyboardInterrupt())
+        assert until_gone(before) <= before
+    finally:
+        kill(processes() - before)
 
 
 # A GPU

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import socket
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from subclass_kd.errors import UserError
-from subclass_kd.files import fingerprint, require_json, whole, write_json
+from subclass_kd.files import fingerprint, remove_left, require_json, whole, write_json
 
 
 def test_a_block_that_ends_well_leaves_the_new_file_alone(tmp_path):
@@ -43,6 +46,29 @@ def test_until_the_block_ends_the_old_file_is_what_a_reader_sees(tmp_path):
     with whole(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="cannot ask for a process")
+def test_what_a_dead_process_of_this_host_left_is_removed_and_nothing_else(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(60)
+    host = socket.gethostname()
+    removed = [f".a.npy.{host}-{ended.pid}.part", f".b.c.{host}-{ended.pid}.part"]
+    kept = [
+        f".a.npy.{host}-{os.getpid()}.part",
+        f".a.npy.{host}-1.part",
+        f".a.npy.other-{ended.pid}.part",
+        f".a.npy.not-{host}-{ended.pid}.part",
+        f".a.npy.{host}-{ended.pid}x.part",
+        f".{host}-{ended.pid}.part",
+        f"a.npy.{host}-{ended.pid}.part",
+        "a.npy",
+    ]
+    for name in removed + kept:
+        (tmp_path / name).touch()
+    remove_left(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+    remove_left(tmp_path / "not there")
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -420,6 +421,34 @@ def test_a_disk_that_fills_up_is_one_message_and_leaves_nothing(images, cache, m
     assert (error.where, error.remedy) == (str(cache), REMEDY)
     assert error.found == "a folder that cannot be written (No space left on device)"
     assert left_in(cache) == []
+
+
+KILLED_AT_THE_THIRD = """if True:
+    import os, signal, sys
+    from pathlib import Path
+    from subclass_kd.config import Data
+    from subclass_kd.data.pixels import load_pixels
+    from subclass_kd.data.table import SampleTable
+
+    def strike(done, _):
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    root = Path(sys.argv[1])
+    load_pixels(SampleTable("study", sorted(os.listdir(root)), root=root), Data(size=8), strike)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+def test_what_a_killed_process_left_goes_before_there_is_asked_for_space(images, cache, python, monkeypatch):
+    assert python("-c", KILLED_AT_THE_THIRD, str(images[1].root)).returncode == -signal.SIGKILL
+    [left] = left_in(cache)
+    assert left.suffix == ".part"
+    there, ask = [], shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: there.append(left.exists()) or ask(folder))
+    assert load(images[1], Data()).shape == (20, 1, 16, 12)  # under another name
+    assert there == [False]
+    assert sorted(path.suffix for path in left_in(cache)) == [".npy", ".npz"]
 
 
 # What is known of the images without reading them

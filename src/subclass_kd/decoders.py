@@ -7,21 +7,27 @@ import multiprocessing
 import multiprocessing.resource_tracker
 import signal
 import sys
+import traceback
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
-from typing import Any
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
+from subclass_kd.ahead import in_order
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.errors import UserError
 from subclass_kd.processes import end_with_parent, no_main
 
 Rows = NDArray[np.int64]  # (B,), of all images
+AHEAD = 2  # batches for each process, decoded before they are asked for
 
 # Processes that decode and wait for more to do, by what they decode; they end with the images.
 _idle: WeakKeyDictionary[OnDemand, list[_Decoders]] = WeakKeyDictionary()
@@ -38,84 +44,130 @@ def decoded(images: OnDemand, order: list[Rows]) -> Iterator[NDArray[np.uint8]]:
         order: of each batch, (B,) int64 rows of ``images``.
 
     Raises:
-        UserError: a file is gone, damaged or has changed.
+        UserError: a file is gone, damaged or has changed, or one of the processes has died.
     """
     waiting = _idle.setdefault(images, [])
     decoders = waiting.pop() if waiting else _Decoders(images)
-    batches, batch = decoders.start(order), None
     try:
-        for batch in batches:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
-    except (GeneratorExit, UserError):  # who asked has had enough; what is under way will be passed over
-        waiting.append(decoders)
+        yield from decoders.batches(order)
+    except (GeneratorExit, UserError) as end:  # who asked has had enough; what is under way will be passed over
+        if decoders.live():
+            waiting.append(decoders)
+        raise end.with_traceback(None) from None  # whose frames would keep the processes
+    except BaseException:  # Ctrl-C among them: no thread may wait for what is under way
+        decoders.end()
         raise
     else:
         waiting.append(decoders)
     finally:
-        del waiting, decoders, batches, batch  # an error's traceback must not keep the processes
+        del waiting, decoders  # nor may this frame, which an error takes along
+
+
+class _Decoder(NamedTuple):
+    """A process that decodes, and this end of the pipes to and from it."""
+
+    process: BaseProcess
+    rows: Connection
+    images: Connection
 
 
 class _Decoders:
-    """Processes that decode batch after batch."""
+    """Processes that decode batch after batch, and as many threads of this process that ask them.
+
+    Each has pipes of its own, whose other ends nobody else has. So whenever one is killed, even in the middle of a
+    batch that it writes, its reader is told at once; from a pipe that others can still write to, as that of torch's
+    DataLoader, it would read without end.
+    """
 
     def __init__(self, images: OnDemand) -> None:
-        self._order: list[Rows] = []
-        self._loader: DataLoader[Any] = DataLoader(
-            _Reader(images),  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=self._order,
-            num_workers=images.processes,
-            collate_fn=_unchanged,  # numpy arrays go through a pipe: shared memory is small in many containers
-            multiprocessing_context=_context(),
-            persistent_workers=True,
-            worker_init_fn=_begin,
-            generator=torch.Generator(),  # one of its own: it draws a number each epoch, and dropout's must stay
-        )
-
-    def start(self, order: list[Rows]) -> Iterator[NDArray[np.uint8] | UserError]:
-        """Give the images of each batch, or why they cannot be read."""
-        self._order[:] = order
+        context, theirs = _context(), images.copy()
+        self._all: list[_Decoder] = []
+        self._free: SimpleQueue[_Decoder] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(images.processes)
+        # Not when Python exits: then the processes are ended as all that are daemonic, by the process they belong to.
+        weakref.finalize(self, _kill, self._all).atexit = False
         multiprocessing.resource_tracker.ensure_running()  # first: starting it lets Ctrl-C through again
         with (
             no_main(),
             _no_interrupt(),
         ):  # each process starts with what is blocked here: Ctrl-C is its parent's to handle
-            return iter(self._loader)
+            for _ in range(images.processes):
+                asked, rows = context.Pipe(duplex=False)
+                answers, said = context.Pipe(duplex=False)
+                process = context.Process(target=_decode, args=(theirs, asked, said), daemon=True)  # type: ignore[attr-defined]
+                process.start()
+                asked.close()
+                said.close()
+                self._all.append(_Decoder(process, rows, answers))
+                self._free.put(self._all[-1])
 
+    def batches(self, order: list[Rows]) -> Iterator[NDArray[np.uint8]]:
+        """Give the images of each batch, some of them decoded before they are asked for."""
+        return in_order(self._threads, lambda number: self._ask(order[number]), len(order), AHEAD * len(self._all))
 
-class _Reader:
-    """What a process does: decode the images of some rows; an error of the user's is given back, to be told well."""
-
-    def __init__(self, images: OnDemand) -> None:
-        self._images = images.copy()
-
-    def __getitem__(self, rows: Rows) -> NDArray[np.uint8] | UserError:
+    def _ask(self, rows: Rows) -> NDArray[np.uint8]:
+        decoder = self._free.get()
         try:
-            return self._images[rows]
-        except UserError as error:
-            return error
+            decoder.rows.send(rows)
+            answer = decoder.images.recv()
+        except (EOFError, OSError):
+            raise _death(decoder.process) from None
+        finally:
+            self._free.put(decoder)  # a dead one too: who asks it next is told as well, not left to wait for another
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    def live(self) -> bool:
+        """Say whether all processes do."""
+        return all(decoder.process.is_alive() for decoder in self._all)
+
+    def end(self) -> None:
+        """End the processes, whatever they do."""
+        _kill(self._all)
+
+
+def _kill(decoders: list[_Decoder]) -> None:
+    for decoder in decoders:
+        decoder.process.kill()
+
+
+def _death(process: BaseProcess) -> UserError:
+    process.join(5)  # its pipes are closed a moment before it is known how it ended
+    found = f"a process that died (exit code {process.exitcode}), as where memory runs out"
+    remedy = "Lower --workers, batch_size or data.size, and run again: it goes on where it stopped."
+    return UserError("decoding images", found, "memory for all processes that decode", remedy)
+
+
+def _decode(images: OnDemand, asked: Connection, said: Connection) -> None:
+    """Be a process that decodes the images of some rows after others, until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            said.send(_attempt(images, asked.recv()))
+
+
+def _attempt(images: OnDemand, rows: Rows) -> NDArray[np.uint8] | Exception:
+    """Decode some rows; an error is given back, to be told well."""
+    try:
+        return images[rows]
+    except UserError as error:
+        return error
+    except Exception:
+        return RuntimeError(traceback.format_exc())
 
 
 def _context() -> BaseContext:
-    """Say how a process that decodes begins: on Linux as a copy of one that has loaded torch already.
+    """Say how a process that decodes begins: on Linux as a copy of one that has loaded what it needs already.
 
-    Each that loads torch itself takes seconds and 0.2 GB. A copy of this process, which computes in threads, can hang.
+    A copy of this process, which computes in threads, can hang.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "PIL.Image"])
     return context
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
-
-
-def _begin(_: int) -> None:
-    end_with_parent()
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from subclass_kd.errors import UserError
+from subclass_kd.lock import lives
 
 
 @contextmanager
@@ -35,6 +38,19 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def remove_left(folder: Path) -> None:
+    """Remove the temporary files in a folder of processes of this host that were killed while they wrote.
+
+    Those of living processes stay, and those of other hosts, of which that cannot be seen from here.
+    """
+    of_this_host = re.compile(rf"\..*\.{re.escape(socket.gethostname())}-(\d+)\.part", re.DOTALL)
+    for path in folder.glob(".*.part"):
+        name = of_this_host.fullmatch(path.name)
+        if name is not None and not lives(int(name[1])):
+            with contextlib.suppress(OSError):  # another user's, or another process was faster
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

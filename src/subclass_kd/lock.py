@@ -131,12 +131,23 @@ def _is_taken(by: dict[str, Any]) -> bool:
         return True
     try:
         process = int(by["process"])
-        with contextlib.suppress(PermissionError):  # another user's, which lives
-            os.kill(process, 0)
-    except (OSError, TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return False
     then, now = by.get("began"), _began(process)
-    return None in (then, now) or then == now
+    return lives(process) and (None in (then, now) or then == now)
+
+
+def lives(process: int) -> bool:
+    """Say whether there is a process of this number on this machine; on Windows this cannot be asked: yes."""
+    if sys.platform == "win32":  # os.kill would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _began(process: int) -> str | None:

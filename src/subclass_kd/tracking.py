@@ -23,6 +23,7 @@ from subclass_kd.plan import Job
 from subclass_kd.run_folder import flattened
 
 PROJECT = "subclass-kd"
+UPLOAD = 60.0  # seconds to send the rest of a training's numbers, while others wait
 Values = Mapping[str, float]
 Settings = Mapping[str, Any]
 
@@ -218,7 +219,12 @@ class _WandB:
             dir=str(out),
             mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
             reinit="create_new",  # trainings go on side by side
-            settings=wandb.Settings(silent=True),
+            # By itself it would wait at a run's end until all is sent: with the network gone, without end.
+            settings=wandb.Settings(
+                silent=True,
+                finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", UPLOAD)),
+                finish_timeout_raises=True,
+            ),
         )
 
     def log(self, values: Values, step: int) -> None:

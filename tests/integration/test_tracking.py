@@ -125,6 +125,33 @@ def test_a_tracker_that_fails_is_told_no_more_and_the_run_goes_on(small_idx_fold
     assert said == "skd: tensorboard is told no more (ConnectionError: no route); the run goes on\n"
 
 
+@pytest.mark.parametrize(("given", "seconds"), [(None, 60.0), ("5", 5.0)])
+def test_wandb_waits_for_the_network_only_so_long_and_only_once(tmp_path, monkeypatch, capsys, given, seconds):
+    class Unsent:
+        def log(self, values, step):
+            pass
+
+        def finish(self, exit_code):
+            raise TimeoutError("Timed out finishing run.")
+
+    begun = []
+    monkeypatch.setattr("wandb.init", lambda **options: begun.append(options) or Unsent())
+    monkeypatch.delenv("WANDB_FINISH_TIMEOUT", raising=False)
+    if given is not None:
+        monkeypatch.setenv("WANDB_FINISH_TIMEOUT", given)
+    with tracking.Tracking(["wandb"], tmp_path) as told:
+        for run in ("first", "second"):
+            told.log(run, {}, {"loss": 1.0}, 1)
+        for run in ("first", "third"):
+            told.log(run, {}, {"loss": 1.0}, 2)
+            told.finish(run)
+    assert [options["name"] for options in begun] == ["first", "second"]
+    settings = begun[0]["settings"]
+    assert (settings.finish_timeout, settings.finish_timeout_raises, settings.silent) == (seconds, True, True)
+    said = capsys.readouterr().err
+    assert said == "skd: wandb is told no more (TimeoutError: Timed out finishing run.); the run goes on\n"
+
+
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_done(small_idx_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("subclass_kd.extras._is_there", lambda module: module != "wandb")
     with pytest.raises(UserError, match=r"--track wandb: found no wandb in this Python.*subclass-kd\[wandb\]"):

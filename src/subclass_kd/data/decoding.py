@@ -23,7 +23,7 @@ from subclass_kd.data.index import Index
 from subclass_kd.data.scan import Look, look_at
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError
-from subclass_kd.files import whole
+from subclass_kd.files import remove_left, whole
 
 # How many images are done, of how many.
 OnProgress = Callable[[int, int], None]
@@ -129,8 +129,10 @@ def is_too_large(count: int, shape: tuple[int, int, int], data: Data) -> bool:
 def _writing(path: Path, shape: tuple[int, ...], nothing: bool) -> Iterator[BinaryIO | None]:
     """Give a file to write pixels of (N, C, H, W) to, behind the header of a .npy; or None.
 
-    Written in order, not through a map: on a full disk, a write to a map ends the process.
+    Written in order, not through a map: on a full disk, a write to a map ends the process. What processes left in the
+    folder that were killed while they did so goes first: each may be as large as the disk.
     """
+    remove_left(path.parent)
     if nothing:
         yield None
         return
