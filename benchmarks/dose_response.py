@@ -168,7 +168,8 @@ def run_study(
         f"student.epochs={student}", f"arms=[{', '.join(arms)}]", f"seeds={seeds}", f"workers={options.workers}",
         *options.set,
     ]  # fmt: skip
-    return run(load_study(STUDY, settings), options.runs / name)
+    kept = options.json.parent / f"seeds/dose-response-{name}.json"
+    return run(load_study(STUDY, settings), options.runs / name, kept=kept)
 
 
 def measure(point: Point, listed: dict[str, Any], seeds: int, options: Any) -> dict[str, Any]:
@@ -177,10 +178,14 @@ def measure(point: Point, listed: dict[str, Any], seeds: int, options: Any) -> d
     reference = run_study(plain, ["scratch", "kd"], point.reference, listed, seeds, options)
     name = "".join(letter if letter.isalnum() else "-" for letter in point.name)
     own = run_study(point, ["subclass-labels", "skd"], name, listed, seeds, options)
-    seeds = min(len(one.study.seeds) for one in (reference, own))
-    decided = {arm: one.decided(arm)[:seeds] for one in (reference, own) for arm in one.study.arms}
+    both = set(reference.study.seeds) & set(own.study.seeds)
+    decided = {
+        arm: one.decided(arm)[[seed in both for seed in one.study.seeds]]
+        for one in (reference, own)
+        for arm in one.study.arms
+    }
     pairs = [tuple(gain.split(" - ")) for gain in GAINS]
-    rows = compare_arms(decided, own.labels, own.parts[0][0].positive, pairs, None)["f1"]
+    rows = compare_arms(decided, own.labels, own.positive, pairs, None)["f1"]
     bits = own.results["label_bits"]
     scratch, teacher = reference.results["arms"]["scratch"], own.results["teachers"]["subclass"]
     predictors = {f"{each}, {split}": bits[split][each] for split in ("train", "test") for each in ESTIMATORS}
@@ -192,7 +197,7 @@ def measure(point: Point, listed: dict[str, Any], seeds: int, options: Any) -> d
     }
     return {
         "images": point.images,
-        "seeds": seeds,
+        "seeds": len(both),
         "test_images": len(own.labels),
         "gains": dict(zip(GAINS, rows, strict=True)),
         "predictors": predictors,

@@ -4,8 +4,10 @@
         [--chest FOLDER] [--fashion FOLDER] [--variant NAME] [--set KEY=VALUE] [--json docs/evidence]
 
 NAME is a table of benchmarks/evidence_tables.py. FOLDER keeps the runs: given again, only what is missing is made, and
-with more --seeds the new ones alone. Seeds are made one or two at a time over all variants of a table, so that there is
-a first whole table early; the JSON is written after each. With --minutes nothing is begun that would not end in time.
+with more --seeds the new ones alone. So it is with another FOLDER, also on another machine: seeds/ beside the JSON
+keeps the results of each seed and what its students decided. Seeds are made one at a time over all variants of a table,
+so that there is a first whole table early; the JSON is written after each. With --minutes nothing is begun that would
+not end in time.
 --chest: the folder of train/ and test/ of the chest X-rays; --fashion: the four IDX files of Fashion-MNIST.
 --set changes every study, for a trial; what it makes belongs into another --json.
 
@@ -26,9 +28,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence_markdown import variant_markdown
-from benchmarks.evidence_runs import Finished, compare_arms, run, sittings
+from benchmarks.evidence_runs import Finished, compare_arms, run
 from benchmarks.evidence_tables import PAIRS, STUDIES, TABLES, UNSEEN_FOLDS, Table
-from benchmarks.machine import describe_machine
 from subclass_kd.files import write_json
 from subclass_kd.study_file import load_study
 
@@ -74,24 +75,26 @@ def measure(
     base = load_study(STUDIES / table.study, settings)
     found = json.loads((options.json / "recipe-search.json").read_text()) if table.tuned else {}
     finished: dict[str, Finished] = {}  # arm -> its run
-    content: dict[str, Any] = {"machine": describe_machine(), "recipes": {}, "runs": {}, "sittings": {}}
+    content: dict[str, Any] = {"machine": "", "recipes": {}, "runs": {}, "sittings": {}}
     for recipe, arms in recipes(table, base.arms, found).items():
         study = load_study(STUDIES / table.study, [*settings, *recipe, f"arms=[{', '.join(arms)}]"])
         out = runs / slug(variant) if not table.tuned else runs / f"{slug(variant)}-{arms[0]}"
         earlier = [each.out for each in dict.fromkeys(finished.values())]
-        one = run(study, out, [*earlier, *([lender] if lender and lender.exists() else [])])
+        kept = options.json / "seeds" / f"{runs.name}-{out.name}.json"
+        one = run(study, out, [*earlier, *([lender] if lender and lender.exists() else [])], kept)
         finished |= dict.fromkeys(arms, one)
         name = ", ".join(arms)
         content["recipes"][name] = list(recipe)
-        content["runs"][name] = without_paths(one.results)
-        content["sittings"][name] = sittings(out)
+        content["runs"][name] = one.results
+        content["sittings"][name] = [sitting for block in one.blocks for sitting in block["sittings"]]
+        content["machine"] = "; ".join(dict.fromkeys(block["machine"] for block in one.blocks))
     first = next(iter(finished.values()))
     pairs = [pair for pair in PAIRS if set(pair) <= set(finished)]
     decided = {arm: one.decided(arm) for arm, one in finished.items()}
-    positive = first.parts[0][0].positive
+    positive = first.positive
     differences = compare_arms(decided, first.labels, positive, pairs, first.groups)
     content |= {"settings": list(table.variants[variant]), "differences": differences}
-    if table.root == "chest" and len(first.parts) > 1:  # the recipe search saw the test images of the other folds
+    if table.root == "chest" and len(first.samples) > 1:  # the recipe search saw the test images of the other folds
         unseen = np.isin(first.folds, UNSEEN_FOLDS)
         groups = first.groups[unseen] if first.groups is not None else None
         some = {arm: classes[:, unseen] for arm, classes in decided.items()}
@@ -99,20 +102,13 @@ def measure(
     return content
 
 
-def without_paths(results: dict[str, Any]) -> dict[str, Any]:
-    """Leave of the data's folder its name: where it lay is nobody's business."""
-    root = results["study"]["data"]["root"]
-    data = {**results["study"]["data"], "root": root and Path(root).name}
-    return {**results, "study": {**results["study"], "data": data}}
-
-
 def steps(seeds: int) -> list[int]:
     """Say after which numbers of seeds a table is written: two give the first intervals.
 
-    >>> steps(10), steps(1)
-    ([2, 3, 5, 7, 10], [1])
+    >>> steps(5), steps(1)
+    ([2, 3, 4, 5], [1])
     """
-    return [number for number in (2, 3, 5, 7) if number < seeds] + [seeds]
+    return [*range(2, seeds), seeds]
 
 
 def make(name: str, options: argparse.Namespace, deadline: float) -> dict[str, Any] | None:

@@ -24,7 +24,8 @@ Numbers are means over seeds, ± half of their 95 % interval over seeds. Differe
 "inconclusive" is not "equal". A difference of errors is a gain when it is negative. How many seeds a table shall have
 was fixed before it was run, in `benchmarks/evidence_tables.py` (dose and response: in `benchmarks/dose_response.py`); a
 table with fewer is an interim one, and its verdicts are not final: who looks again and again at growing results finds
-something in the end.
+something in the end. `evidence/seeds/` keeps the results of each seed and what its students decided, so that seeds of
+several sittings and machines make one table; those that are kept are not trained again.
 
 `--runs` names a folder that keeps the runs; `--chest` one with the X-rays' train/ and test/
 ([doi:10.17632/rscbjbr9sj.2](https://doi.org/10.17632/rscbjbr9sj.2)); `--fashion` one with the four IDX files of

@@ -1,4 +1,4 @@
-"""Runs that more seeds may be added to, that share teachers, and whose arms may be compared across run folders."""
+"""Runs that more seeds may be added to, here or elsewhere, that share teachers, and whose arms may be compared."""
 
 from __future__ import annotations
 
@@ -14,63 +14,72 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.evidence_blocks import (
+    Block,
+    decided_by,
+    pack,
+    pooled,
+    read_blocks,
+    recipe_of,
+    without_paths,
+    write_blocks,
+)
+from benchmarks.machine import describe_machine
 from subclass_kd import store
 from subclass_kd.comparison import compare, holm, paired_difference
 from subclass_kd.config import Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_samples
 from subclass_kd.files import write_json
-from subclass_kd.results import class_log_probs
+from subclass_kd.results import class_log_probs, describe
 from subclass_kd.study import run_study
 
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A run that is whole: its study with the seeds that it has by now, its folder and its results."""
+    """A study with the seeds that it has by now: those of its run folder, and those kept from elsewhere."""
 
     study: Study
     out: Path
-    results: dict[str, Any]
+    blocks: list[Block]
 
     @cached_property
-    def parts(self) -> list[tuple[Samples, Path]]:
-        """The samples and the folder of each fold, or of the one split."""
-        return [(load_samples(each, verify=False), folder) for folder, each in _splits(self.study, self.out)]
+    def results(self) -> dict[str, Any]:
+        """What results.json says, of the seeds of all blocks; paths are left out."""
+        return pooled(self.blocks, self.labels, self.positive, self.groups)
+
+    @cached_property
+    def samples(self) -> list[Samples]:
+        """The samples of each fold, or of the one split."""
+        return [load_samples(each, verify=False) for _, each in _splits(self.study, self.out)]
+
+    @property
+    def positive(self) -> int:
+        """The class that F1 speaks of."""
+        return self.samples[0].positive
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """(N,) true classes of the test images, fold after fold."""
-        return np.concatenate([samples.class_labels[samples.test] for samples, _ in self.parts])
+        return np.concatenate([samples.class_labels[samples.test] for samples in self.samples])
 
     @cached_property
     def folds(self) -> NDArray[np.int64]:
         """(N,) the fold that tests each of these images; 0 where there is one split."""
-        return np.repeat(np.arange(len(self.parts)), [len(samples.test) for samples, _ in self.parts])
+        return np.repeat(np.arange(len(self.samples)), [len(samples.test) for samples in self.samples])
 
     @cached_property
     def groups(self) -> NDArray[np.int64] | None:
         """(N,) patients of the test images, if any are known."""
-        known = [samples.groups[samples.test] for samples, _ in self.parts if samples.groups is not None]
+        known = [samples.groups[samples.test] for samples in self.samples if samples.groups is not None]
         return np.concatenate(known) if known else None
 
     def decided(self, arm: str) -> NDArray[np.int64]:
         """Give the class (S, N) that each seed's student says of each test image."""
-        return np.stack(
-            [
-                np.concatenate(
-                    [
-                        class_log_probs(
-                            store.load(folder / f"predictions/students/{arm}-seed{seed}.safetensors")["test"], samples
-                        ).argmax(-1)
-                        for samples, folder in self.parts
-                    ]
-                )
-                for seed in self.study.seeds
-            ]
-        )
+        return decided_by(self.blocks, arm)
 
 
-def run(study: Study, out: Path, lenders: Sequence[Path] = ()) -> Finished:
+def run(study: Study, out: Path, lenders: Sequence[Path] = (), kept: Path | None = None) -> Finished:
     """Run a study or what is left of it, and note its wall time beside the folder.
 
     Seeds that the folder has and the study lacks are kept: a run may be given more seeds, never fewer. A job's recipe
@@ -80,12 +89,37 @@ def run(study: Study, out: Path, lenders: Sequence[Path] = ()) -> Finished:
         study: what to run.
         out: the run folder.
         lenders: runs whose networks and targets are offered; the run takes those that its own recipe would make.
+        kept: a file that keeps what was made in this folder and in others: its seeds are not made again.
+
+    Raises:
+        ValueError: what is kept is of another recipe or of other images, or has some of the folder's seeds.
     """
-    study = _with_earlier_seeds(study, out)
+    here = _earlier_seeds(out)
+    blocks = [block for block in read_blocks(kept, study) if not here.issuperset(block["seeds"])]
+    elsewhere = {seed for block in blocks for seed in block["seeds"]}
+    if twice := sorted(here & elsewhere):
+        raise ValueError(f"{kept} has seeds {twice} of another folder, and {out} has them too. Give another --runs.")
+    every = study.model_copy(update={"seeds": sorted({*study.seeds, *here, *elsewhere})})
+    own = study.model_copy(update={"seeds": sorted({*study.seeds, *here} - elsewhere)})
+    done = Finished(every, out, blocks)
+    if own.seeds:
+        blocks.append(_made(own, out, lenders, done.samples))
+        blocks.sort(key=lambda block: block["seeds"])
+    mark = describe(done.samples)["fingerprint"]
+    if other := [block["seeds"] for block in blocks if block["results"]["data"]["fingerprint"] != mark]:
+        raise ValueError(f"{kept}: its seeds {other} are of other images or splits than those of --chest or --fashion.")
+    if kept:
+        write_blocks(kept, blocks)
+    return done
+
+
+def _made(study: Study, out: Path, lenders: Sequence[Path], samples: Sequence[Samples]) -> Block:
+    """Run what is left of a study in its folder, and give the block of its seeds."""
+    folders = [folder for folder, _ in _splits(study, out)]
     for folder, each in {out: study, **dict(_splits(study, out))}.items():
         _settle(each, folder)
     for lender in lenders:
-        for folder, _ in _splits(study, out):
+        for folder in folders:
             _lend(lender / folder.relative_to(out), folder)
     started = time.perf_counter()
     done = False
@@ -94,7 +128,33 @@ def run(study: Study, out: Path, lenders: Sequence[Path] = ()) -> Finished:
         done = True
     finally:
         _note(out, time.perf_counter() - started, study, done)
-    return Finished(study, out, results)
+    return {
+        "seeds": study.seeds,
+        "recipe": recipe_of(study),
+        "machine": describe_machine(),
+        "sittings": sittings(out),
+        "results": {**results, "study": without_paths(results["study"])},
+        "decided": {
+            arm: pack(
+                np.stack(
+                    [
+                        np.concatenate(
+                            [_decided(folder, arm, seed, of) for folder, of in zip(folders, samples, strict=True)]
+                        )
+                        for seed in study.seeds
+                    ]
+                )
+            )
+            for arm in study.arms
+        },
+    }
+
+
+def _decided(folder: Path, arm: str, seed: int, samples: Samples) -> NDArray[np.int64]:
+    """Read the class (N,) that a seed's student says of each test image of a fold."""
+    logits = store.load(folder / f"predictions/students/{arm}-seed{seed}.safetensors")["test"]
+    decided: NDArray[np.int64] = class_log_probs(logits, samples).argmax(-1)
+    return decided
 
 
 def _splits(study: Study, out: Path) -> list[tuple[Path, Study]]:
@@ -107,10 +167,10 @@ def _splits(study: Study, out: Path) -> list[tuple[Path, Study]]:
     ]
 
 
-def _with_earlier_seeds(study: Study, out: Path) -> Study:
+def _earlier_seeds(out: Path) -> set[int]:
+    """Give the seeds that a run folder was last run with."""
     path = out / "study.json"
-    before = json.loads(path.read_text("utf-8"))["seeds"] if path.exists() else []
-    return study.model_copy(update={"seeds": sorted({*before, *study.seeds})})
+    return set(json.loads(path.read_text("utf-8"))["seeds"]) if path.exists() else set()
 
 
 def _settle(study: Study, folder: Path) -> None:

@@ -43,10 +43,10 @@ def attempt(width: int, epochs: int, seeds: int, lenders: Sequence[Path], option
             *options.set,
         ],
     )
-    done = run(study, options.runs / f"width-{width}-epochs-{epochs}", lenders)
+    name = f"width-{width}-epochs-{epochs}"
+    done = run(study, options.runs / name, lenders, options.json.parent / f"seeds/light-student-{name}.json")
     images = done.results["data"]["subclasses"]
     decided = {arm: done.decided(arm) for arm in ARMS}
-    samples = done.parts[0][0]
     return {
         "width": width,
         "epochs": epochs,
@@ -55,7 +55,7 @@ def attempt(width: int, epochs: int, seeds: int, lenders: Sequence[Path], option
         "images": {split: sum(row[split] for row in images) for split in ("train", "validation", "test")},
         "f1": {arm: done.results["arms"][arm]["f1"]["mean"] for arm in ARMS},
         "teachers": {name: row["f1"]["mean"] for name, row in done.results["teachers"].items()},
-        "differences": compare_arms(decided, done.labels, samples.positive, PAIRS, done.groups)["f1"],
+        "differences": compare_arms(decided, done.labels, done.positive, PAIRS, done.groups)["f1"],
     }
 
 

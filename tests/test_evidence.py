@@ -24,6 +24,7 @@ def benchmark(monkeypatch):
 
 TINY = ["teacher.options={width: 4}", "teacher.epochs=1", "student.options={width: 4}", "student.epochs=2"]
 TINY += ["distillation.views=1", "data.train_images=200"]
+VARIANT = ["data.train_images=2000", "teacher.epochs=30", "student.epochs=60", *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +74,57 @@ def test_more_seeds_leave_those_that_are_there(made, benchmark):
     study = load_study(ROOT / "benchmarks/studies/fashion_2x5.yaml", [*TINY, "seeds=1", "workers=1"])
     stored = json.loads((out / "study.json").read_text())
     study = study.model_copy(update={"data": study.data.model_copy(update={"root": Path(stored["data"]["root"])})})
-    grown = runs._with_earlier_seeds(study.model_copy(update={"seeds": [0, 3]}), out)
-    assert grown.seeds == [0, 1, 2, 3]
     again = runs.run(study, out)  # one seed is asked for, three are there
     assert again.study.seeds == [0, 1, 2]
     assert {path.name: path.stat().st_mtime_ns for path in (out / "students").iterdir()} == before
+
+
+def leaves(content, path=""):
+    """List (path, value) of all numbers and texts but those that clocks say."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else None
+    if items is None:
+        return [] if path.endswith("seconds") else [(path, content)]
+    return [leaf for key, value in items for leaf in leaves(value, f"{path}/{key}")]
+
+
+def test_seeds_of_two_folders_are_judged_as_those_of_one(made, tmp_path, small_idx_folder):
+    _, whole = made
+    evidence = importlib.import_module("benchmarks.evidence")
+    given = {"variant": "2,000 images", "set": TINY, "workers": 1, "chest": Path("none"), "fashion": small_idx_folder}
+    first = Namespace(**given, json=tmp_path / "json", runs=tmp_path / "first", seeds=2)
+    evidence.make("fashion-2x5", first, float("inf"))
+    second = Namespace(**given, json=tmp_path / "json", runs=tmp_path / "second", seeds=3)
+    report = evidence.make("fashion-2x5", second, float("inf"))
+    trained = tmp_path / "second/fashion-2x5/2000-images/students"
+    assert {path.stem.rpartition("-")[2] for path in trained.iterdir()} == {"seed2"}
+    row, expected = report["variants"]["2,000 images"], whole["variants"]["2,000 images"]
+    found, known = dict(leaves(row["runs"])), dict(leaves(expected["runs"]))
+    numbers = {path for path, value in known.items() if isinstance(value, float)}
+    assert found == {path: pytest.approx(v, abs=1e-12) if path in numbers else v for path, v in known.items()}
+    assert row["differences"] == expected["differences"]
+
+
+def test_seeds_that_do_not_belong_together_are_refused(made, benchmark, tmp_path, small_idx_folder, write_idx_folder):
+    folder, _ = made
+    kept = folder / "json/seeds/fashion-2x5-2000-images.json"
+    run, before = benchmark("evidence_runs").run, kept.read_text()
+    labels = np.arange(400) % 10
+    images = np.random.default_rng(0).integers(0, 256, (400, 28, 28), np.uint8)
+    others = write_idx_folder(tmp_path / "others", images, labels, images[:200], labels[:200])
+
+    def study(*settings, root=small_idx_folder):
+        file = ROOT / "benchmarks/studies/fashion_2x5.yaml"
+        return load_study(file, [f"data.root={root}", *VARIANT, "seeds=3", "workers=1", *settings])
+
+    with pytest.raises(ValueError, match=r"seeds \[0, 1, 2\] were made with other settings of student"):
+        run(study("student.learning_rate=0.02"), tmp_path / "first", kept=kept)
+    with pytest.raises(ValueError, match=r"seeds \[\[0, 1, 2\]\] are of other images"):
+        run(study(root=others), tmp_path / "second", kept=kept)
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third/study.json").write_text('{"seeds": [0, 3]}')
+    with pytest.raises(ValueError, match=r"has seeds \[0\] of another folder"):
+        run(study(), tmp_path / "third", kept=kept)
+    assert kept.read_text() == before
 
 
 def test_teachers_are_lent_and_not_trained_again(made, benchmark, tmp_path):
