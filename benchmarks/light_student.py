@@ -29,34 +29,39 @@ ARMS = ("scratch", "subclass-labels", "kd", "skd", "skd-shuffled")
 PAIRS = (("skd", "scratch"), ("skd", "kd"), ("skd", "subclass-labels"), ("skd", "skd-shuffled"), ("kd", "scratch"))
 
 
-def attempt(width: int, epochs: int, seeds: int, lenders: Sequence[Path], options: Any) -> dict[str, Any]:
-    """Run a student of one width, and give each arm's F1 and the differences."""
-    study = load_study(
-        STUDY,
-        [
-            *inner_split(options),
-            f"student.options={{width: {width}}}",
-            f"student.epochs={epochs}",
-            f"arms=[{', '.join(ARMS)}]",
-            f"seeds={seeds}",
-            f"workers={options.workers}",
-            *options.set,
-        ],
-    )
-    name = f"width-{width}-epochs-{epochs}"
-    done = run(study, options.runs / name, lenders, options.json.parent / f"seeds/light-student-{name}.json")
+def attempt(
+    name: str, settings: Sequence[str], arms: Sequence[str], lenders: Sequence[Path], options: Any
+) -> dict[str, Any]:
+    """Run a recipe on images that may choose something, and give each arm's F1 and the differences.
+
+    Args:
+        name: of its folder in ``--runs``, and of what is kept of its seeds.
+        settings: ``--set`` options in which it differs from the recipe of the main table.
+        arms: to train.
+        lenders: runs that may have trained some of it.
+        options: ``runs``, ``json``, ``chest``, ``images``, ``seeds``, ``workers`` and ``set`` of the command line.
+    """
+    listed = [f"arms=[{', '.join(arms)}]", f"seeds={options.seeds}", f"workers={options.workers}"]
+    study = load_study(STUDY, [*inner_split(options), *settings, *listed, *options.set])
+    kept = options.json.parent / f"seeds/{options.json.stem}-{name}.json"
+    done = run(study, options.runs / name, lenders, kept)
     images = done.results["data"]["subclasses"]
-    decided = {arm: done.decided(arm) for arm in ARMS}
+    decided = {arm: done.decided(arm) for arm in arms}
+    pairs = [pair for pair in PAIRS if set(pair) <= set(arms)]
     return {
-        "width": width,
-        "epochs": epochs,
         "parameters": done.results["arms"]["scratch"]["parameters"],
         "seeds": len(done.study.seeds),
         "images": {split: sum(row[split] for row in images) for split in ("train", "validation", "test")},
-        "f1": {arm: done.results["arms"][arm]["f1"]["mean"] for arm in ARMS},
+        "f1": {arm: done.results["arms"][arm]["f1"]["mean"] for arm in arms},
         "teachers": {name: row["f1"]["mean"] for name, row in done.results["teachers"].items()},
-        "differences": compare_arms(decided, done.labels, done.positive, PAIRS, done.groups)["f1"],
+        "differences": compare_arms(decided, done.labels, done.positive, pairs, done.groups)["f1"],
     }
+
+
+def gains(row: dict[str, Any], *references: str) -> list[str]:
+    """Give what skd gains over each reference, in points with the interval."""
+    pairs = {(each["arm"], each["reference"]): difference_cells(each) for each in row["differences"]}
+    return [f"{points} ({interval})" for points, interval, *_ in (pairs["skd", each] for each in references)]
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -64,10 +69,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     heads = ["parameters", "epochs", *(f"`{arm}`" for arm in ARMS), "skd - scratch", "skd - kd", "skd - skd-shuffled"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
-        pairs = {(each["arm"], each["reference"]): difference_cells(each) for each in row["differences"]}
-        shown = [f"{points} ({interval})" for points, interval, *_ in (pairs[pair] for pair in (*PAIRS[:2], PAIRS[3]))]
-        cells = [f"{100 * row['f1'][arm]:.1f}" for arm in ARMS]
-        lines.append(f"| {row['parameters']:,} | {row['epochs']} | {' | '.join([*cells, *shown])} |")
+        cells = [*(f"{100 * row['f1'][arm]:.1f}" for arm in ARMS), *gains(row, "scratch", "kd", "skd-shuffled")]
+        lines.append(f"| {row['parameters']:,} | {row['epochs']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -87,8 +90,10 @@ def main() -> None:
     lenders: list[Path] = []
     for epochs in EPOCHS:
         for width in WIDTHS:
-            rows.append(attempt(width, epochs, options.seeds, lenders, options))
-            lenders = [options.runs / f"width-{width}-epochs-{epochs}"]
+            name = f"width-{width}-epochs-{epochs}"
+            settings = [f"student.options={{width: {width}}}", f"student.epochs={epochs}"]
+            rows.append({"width": width, "epochs": epochs, **attempt(name, settings, ARMS, lenders, options)})
+            lenders = [options.runs / name]
             command = f"python -m benchmarks.light_student --seeds {options.seeds} --images {options.images}"
             report = {"command": command, "machine": describe_machine(), "rows": rows}
             write_json(options.json, report)
