@@ -5,14 +5,14 @@
 
 NAME is a table of benchmarks/evidence_tables.py. FOLDER keeps the runs: given again, only what is missing is made, and
 with more --seeds the new ones alone. So it is with another FOLDER, also on another machine: seeds/ beside the JSON
-keeps the results of each seed and what its students decided. Seeds are made one at a time over all variants of a table,
+keeps the results of each seed and what its students said. Seeds are made one at a time over all variants of a table,
 so that there is a first whole table early; the JSON is written after each. With --minutes nothing is begun that would
 not end in time.
 --chest: the folder of train/ and test/ of the chest X-rays; --fashion: the four IDX files of Fashion-MNIST.
 --set changes every study, for a trial; what it makes belongs into another --json.
 
-Each NAME.json has the results.json of every run, whole, and the differences of benchmarks.evidence_tables.PAIRS by F1
-and by error, with Holm's correction over the pairs of a table.
+Each NAME.json has the results.json of every run, whole, and the differences of benchmarks.evidence_tables.PAIRS by F1,
+by error and by AUROC, with Holm's correction over the pairs of a table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence_markdown import variant_markdown
-from benchmarks.evidence_runs import Finished, compare_arms, run
+from benchmarks.evidence_runs import Finished, compare_arms, compare_auroc, run
 from benchmarks.evidence_tables import PAIRS, STUDIES, TABLES, UNSEEN_FOLDS, Table
 from subclass_kd.files import write_json
 from subclass_kd.study_file import load_study
@@ -93,6 +93,8 @@ def measure(
     decided = {arm: one.decided(arm) for arm, one in finished.items()}
     positive = first.positive
     differences = compare_arms(decided, first.labels, positive, pairs, first.groups)
+    log_odds = {arm: one.log_odds(arm) for arm, one in finished.items()}
+    differences["auroc"] = compare_auroc(log_odds, differences["f1"], first)
     content |= {"settings": list(table.variants[variant]), "differences": differences}
     if table.root == "chest" and len(first.samples) > 1:  # the recipe search saw the test images of the other folds
         unseen = np.isin(first.folds, UNSEEN_FOLDS)
@@ -115,9 +117,12 @@ def make(name: str, options: argparse.Namespace, deadline: float) -> dict[str, A
     """Run a table step by step, write its JSON after each, and give it as far as it came."""
     table, report = TABLES[name], None
     variants = [each for each in table.variants if options.variant in (None, each)]
+    made: dict[str, int] = {}  # variant -> how many seeds it has, more than were asked for where they had been kept
     for seeds in steps(options.seeds or table.seeds):
         for variant in variants:
             started = time.monotonic()
+            if made.get(variant, 0) >= seeds:
+                continue
             if started > deadline:
                 return report
             lending = table.lenders.get(variant)
@@ -125,8 +130,8 @@ def make(name: str, options: argparse.Namespace, deadline: float) -> dict[str, A
             row = measure(table, variant, options.runs / name, seeds, options, lender)
             report = merged(options.json / f"{name}.json", name, variant, row)
             write_json(options.json / f"{name}.json", report)
-            made = next(iter(row["runs"].values()))["study"]["seeds"]
-            print(f"{name}, {variant}: seeds {made}, {time.monotonic() - started:.0f} s\n", flush=True)
+            made[variant] = len(next(iter(row["runs"].values()))["study"]["seeds"])
+            print(f"{name}, {variant}: {made[variant]} seeds, {time.monotonic() - started:.0f} s\n", flush=True)
             print(variant_markdown(table, variant, row) + "\n", flush=True)
             if seeds > 1 and time.monotonic() + (time.monotonic() - started) > deadline:
                 return report

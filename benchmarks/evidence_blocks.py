@@ -1,7 +1,7 @@
 """Blocks of seeds of one study, trained in different folders or on different machines, judged together.
 
 A study of hours need not be made in one place: each block keeps the results.json of its seeds and what their students
-decided, so that differences, their intervals and everything that hangs on them can be computed over all seeds.
+said of each test image, so that differences, their intervals and what hangs on them can be computed over all seeds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from subclass_kd.files import write_json
 from subclass_kd.power import needed
 from subclass_kd.results import IDLE
 
-Block = dict[str, Any]  # seeds, recipe, machine, sittings, results, decided: arm -> a text for each seed
+Block = dict[str, Any]  # seeds, recipe, machine, sittings, results, log_odds: arm -> a text for each seed
 
 
 def read_blocks(path: Path | None, study: Study) -> list[Block]:
@@ -67,26 +67,32 @@ def without_paths(study: dict[str, Any]) -> dict[str, Any]:
     return {**study, "data": {**study["data"], **named}}
 
 
-def pack(decided: NDArray[np.int64]) -> list[str]:
-    """Write classes (S, N) as a short text for each seed.
+def pack(log_odds: NDArray[np.float64]) -> list[str]:
+    """Write log-odds (S, N) as a short text for each seed: three decimal digits of each, and its sign whatever it is.
 
-    >>> decided = np.array([[0, 1, 1], [2, 0, 1]])
-    >>> unpack(pack(decided)).tolist()
-    [[0, 1, 1], [2, 0, 1]]
+    >>> unpack(pack(np.array([[0.0, 1e-9, -3.14159]]))).tolist()
+    [[0.0, 5.9604...e-08, -3.1406...]]
     """
-    return [base64.b64encode(zlib.compress(row.astype(np.uint8).tobytes(), 9)).decode() for row in decided]
+    least = float(np.finfo(np.float16).smallest_subnormal)
+    sizes = np.clip(np.abs(log_odds), least, float(np.finfo(np.float16).max))
+    rounded = np.where(log_odds == 0, 0, np.copysign(sizes, log_odds)).astype("<f2")
+    return [base64.b64encode(zlib.compress(row.tobytes(), 9)).decode() for row in rounded]
 
 
-def unpack(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Read classes (S, N) from what :func:`pack` wrote."""
-    rows = [np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8) for text in texts]
-    return np.stack(rows).astype(np.int64)
+def unpack(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Read log-odds (S, N) from what :func:`pack` wrote."""
+    return np.stack([np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f2") for text in texts]).astype(float)
+
+
+def log_odds_of(blocks: Sequence[Block], arm: str) -> NDArray[np.float64]:
+    """Give log-odds (S, N) of the second of two classes for each seed and test image, the smallest seed first."""
+    texts = {seed: text for block in blocks for seed, text in zip(block["seeds"], block["log_odds"][arm], strict=True)}
+    return unpack([texts[seed] for seed in sorted(texts)])
 
 
 def decided_by(blocks: Sequence[Block], arm: str) -> NDArray[np.int64]:
     """Give the class (S, N) that each seed's student says of each test image, the smallest seed first."""
-    texts = {seed: text for block in blocks for seed, text in zip(block["seeds"], block["decided"][arm], strict=True)}
-    return unpack([texts[seed] for seed in sorted(texts)])
+    return (log_odds_of(blocks, arm) > 0).astype(np.int64)
 
 
 def pooled(

@@ -89,14 +89,16 @@ def _spread(network: dict[str, Any], metric: str) -> str:
 
 def differences_markdown(row: dict[str, Any]) -> str:
     """Give a line for each pair: differences in points over seeds and test images, interval, corrected p, verdict."""
-    differences, tested = row["differences"], "95 % interval | p (Holm) | verdict"
-    lines = [
-        f"| difference | F1, points | {tested} | error, points | {tested} |",
-        f"|---|{'---|' * 8}",
-    ]
-    for of_f1, of_error in zip(differences["f1"], differences["error"], strict=True):
-        cells = [cell for each in (of_f1, of_error) for cell in difference_cells(each)]
-        lines.append(f"| `{of_f1['arm']}` - `{of_f1['reference']}` | {' | '.join(cells)} |")
+    differences = row["differences"]
+    metrics = [metric for metric in METRICS if metric in differences]
+    heads = [f"{METRICS[metric].partition(',')[0]}, points (95 % interval) | verdict, p (Holm)" for metric in metrics]
+    lines = [f"| difference | {' | '.join(heads)} |", f"|---|{'---|' * 2 * len(metrics)}"]
+    for place, pair in enumerate(differences["f1"]):
+        cells = []
+        for metric in metrics:
+            points, interval, p, verdict = difference_cells(differences[metric][place])
+            cells += [f"{points} ({interval})", f"{verdict}, {p}" if p else verdict]
+        lines.append(f"| `{pair['arm']}` - `{pair['reference']}` | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
 

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.evidence_auroc import auroc_left_out
 from benchmarks.evidence_blocks import (
     Block,
     decided_by,
+    log_odds_of,
     pack,
     pooled,
     read_blocks,
@@ -73,6 +75,10 @@ class Finished:
         """(N,) patients of the test images, if any are known."""
         known = [samples.groups[samples.test] for samples in self.samples if samples.groups is not None]
         return np.concatenate(known) if known else None
+
+    def log_odds(self, arm: str) -> NDArray[np.float64]:
+        """Give log-odds (S, N) of the second class for each seed and test image."""
+        return log_odds_of(self.blocks, arm)
 
     def decided(self, arm: str) -> NDArray[np.int64]:
         """Give the class (S, N) that each seed's student says of each test image."""
@@ -134,12 +140,12 @@ def _made(study: Study, out: Path, lenders: Sequence[Path], samples: Sequence[Sa
         "machine": describe_machine(),
         "sittings": sittings(out),
         "results": {**results, "study": without_paths(results["study"])},
-        "decided": {
+        "log_odds": {
             arm: pack(
                 np.stack(
                     [
                         np.concatenate(
-                            [_decided(folder, arm, seed, of) for folder, of in zip(folders, samples, strict=True)]
+                            [_log_odds(folder, arm, seed, of) for folder, of in zip(folders, samples, strict=True)]
                         )
                         for seed in study.seeds
                     ]
@@ -150,11 +156,12 @@ def _made(study: Study, out: Path, lenders: Sequence[Path], samples: Sequence[Sa
     }
 
 
-def _decided(folder: Path, arm: str, seed: int, samples: Samples) -> NDArray[np.int64]:
-    """Read the class (N,) that a seed's student says of each test image of a fold."""
+def _log_odds(folder: Path, arm: str, seed: int, samples: Samples) -> NDArray[np.float64]:
+    """Read by how much (N,) a seed's student holds the second of two classes for likelier, in nats."""
     logits = store.load(folder / f"predictions/students/{arm}-seed{seed}.safetensors")["test"]
-    decided: NDArray[np.int64] = class_log_probs(logits, samples).argmax(-1)
-    return decided
+    first, second = class_log_probs(logits, samples).T
+    difference: NDArray[np.float64] = second - first
+    return difference
 
 
 def _splits(study: Study, out: Path) -> list[tuple[Path, Study]]:
@@ -235,17 +242,42 @@ def compare_arms(
     rows = compare(decided, labels, positive, pairs, groups)
     units = np.arange(len(labels)) if groups is None else groups
     left_out = {arm: errors_left_out(predicted != labels, units) for arm, predicted in decided.items()}  # (S, 1 + G)
-    tests = [
-        paired_difference((gap := left_out[arm] - left_out[reference])[:, 0], gap[:, 1:], groups is not None)
-        for arm, reference in pairs
-    ]
+    return {"f1": rows, "error": _judged("error", -1, left_out, rows, groups)}
+
+
+def compare_auroc(
+    log_odds: dict[str, NDArray[np.float64]], rows: Sequence[dict[str, Any]], of: Finished
+) -> list[dict[str, Any]]:
+    """Compare pairs by AUROC, which no threshold decides, as :func:`compare_arms` does by F1.
+
+    Args:
+        log_odds: arm -> (S, N), of the second class.
+        rows: what compare_arms gives by F1: the pairs.
+        of: a run that has these test images.
+    """
+    sign = 1 if of.positive == 1 else -1
+    units = np.arange(len(of.labels)) if of.groups is None else of.groups
+    truth = of.labels == of.positive
+    left_out = {arm: auroc_left_out(sign * scores, truth, units, of.folds) for arm, scores in log_odds.items()}
+    return _judged("auroc", 1, left_out, rows, of.groups)
+
+
+def _judged(
+    metric: str,
+    sign: int,
+    left_out: dict[str, NDArray[np.float64]],
+    rows: Sequence[dict[str, Any]],
+    groups: NDArray[np.int64] | None,
+) -> list[dict[str, Any]]:
+    """Give the rows of another metric, whose gain has a sign, from its values (S, 1 + G) of each arm."""
+    gaps = [left_out[row["arm"]] - left_out[row["reference"]] for row in rows]
+    tests = [paired_difference(gap[:, 0], gap[:, 1:], groups is not None) for gap in gaps]
     adjusted = holm([1.0 if test["p_value"] is None else test["p_value"] for test in tests])
-    errors = [
-        {**row, "metric": "error", **test, "p_holm": None if test["p_value"] is None else p}
-        | {"verdict": "inconclusive" if p >= 0.05 else "better" if test["difference"] < 0 else "worse"}
+    return [
+        {**row, "metric": metric, **test, "p_holm": None if test["p_value"] is None else p}
+        | {"verdict": "inconclusive" if p >= 0.05 else "better" if sign * test["difference"] > 0 else "worse"}
         for row, test, p in zip(rows, tests, adjusted, strict=True)
     ]
-    return {"f1": rows, "error": errors}
 
 
 def errors_left_out(wrong: NDArray[np.bool_], units: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from subclass_kd.study_file import load_study
 
@@ -62,6 +63,9 @@ def test_a_small_table_is_remade_from_its_run(made, benchmark):
         own = [c for c in results["comparisons"] if (c["arm"], c["reference"]) == (each["arm"], each["reference"])]
         assert all(c["difference"] == each["difference"] and c["p_value"] == each["p_value"] for c in own)
     errors = {(each["arm"], each["reference"]): each["difference"] for each in row["differences"]["error"]}
+    aurocs = {arm: network["auroc"]["mean"] for arm, network in results["arms"].items()}
+    for each in row["differences"]["auroc"]:  # of scores that are kept with three digits
+        assert each["difference"] == pytest.approx(aurocs[each["arm"]] - aurocs[each["reference"]], abs=2e-3)
     accuracy = {arm: network["accuracy"]["mean"] for arm, network in results["arms"].items()}
     assert errors["skd", "kd"] == pytest.approx(accuracy["kd"] - accuracy["skd"], abs=1e-12)
 
@@ -147,6 +151,19 @@ def test_errors_are_compared_as_by_hand(benchmark):
     assert found.shape == (3, 9)
     assert found[:, 0] == pytest.approx(wrong.mean(1))
     assert found[:, 4] == pytest.approx(wrong[:, units != 3].mean(1))
+
+
+def test_areas_without_a_patient_are_those_of_the_other_images(benchmark):
+    random = np.random.default_rng(3)
+    scores, positive = random.normal(size=(2, 60)).round(1), random.random(60) < 0.4  # with ties
+    units, folds = random.integers(0, 12, 60), np.arange(60) % 2
+    found = benchmark("evidence_auroc").auroc_left_out(scores, positive, units, folds)
+    assert found.shape == (2, 1 + len(np.unique(units)))
+    for column, unit in enumerate([None, *np.unique(units)]):
+        for row in range(2):
+            kept = [(folds == fold) & (units != unit) for fold in (0, 1)]
+            areas = [roc_auc_score(positive[each], scores[row, each]) for each in kept]
+            assert found[row, column] == pytest.approx(np.mean(areas), abs=1e-12)
 
 
 def test_rank_correlations_are_scipys(benchmark):
