@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -103,6 +104,15 @@ def test_an_image_is_resized_as_pillow_and_torchvision_do(stored, size):
         np.testing.assert_allclose(other.numpy(), np.asarray(by_pillow), atol=1e-5)
     by_torchvision = v2.functional.resize(images, [size, size], v2.InterpolationMode.BILINEAR, antialias=True)
     torch.testing.assert_close(found, by_torchvision, rtol=0, atol=1e-6)
+
+
+def test_mixed_precision_on_a_cpu_resizes_in_float32():
+    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    network = Normalised(torch.nn.Identity(), torch.zeros(1), torch.ones(1), 24)
+    found = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed").setup_module(network)(images)
+    # Fabric rounds the pixels to bfloat16, 1 / 256 at most; interpolation averages
+    assert torch.allclose(found, network(images), rtol=0, atol=1 / 256)
+    assert not torch.equal(found, network(images))
 
 
 def test_a_quarter_of_the_size_is_the_triangle_filter_worked_out_by_hand():

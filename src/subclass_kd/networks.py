@@ -34,7 +34,8 @@ class Normalised(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+            # In float32: mixed precision hands over bfloat16, in which CPUs have no antialiased interpolation.
+            images = F.interpolate(images.float(), (self.size, self.size), mode="bilinear", antialias=True)
         logits: Tensor = self.body((images - self.mean) / self.std)
         return logits
 
