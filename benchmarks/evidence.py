@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence_markdown import variant_markdown
-from benchmarks.evidence_runs import Finished, compare_arms, compare_auroc, run
+from benchmarks.evidence_runs import Finished, compare_arms, compare_auroc, known_seeds, run
 from benchmarks.evidence_tables import PAIRS, STUDIES, TABLES, UNSEEN_FOLDS, Table
 from subclass_kd.files import write_json
 from subclass_kd.study_file import load_study
@@ -76,12 +76,18 @@ def measure(
     found = json.loads((options.json / "recipe-search.json").read_text()) if table.tuned else {}
     finished: dict[str, Finished] = {}  # arm -> its run
     content: dict[str, Any] = {"machine": "", "recipes": {}, "runs": {}, "sittings": {}}
-    for recipe, arms in recipes(table, base.arms, found).items():
-        study = load_study(STUDIES / table.study, [*settings, *recipe, f"arms=[{', '.join(arms)}]"])
-        out = runs / slug(variant) if not table.tuned else runs / f"{slug(variant)}-{arms[0]}"
-        earlier = [each.out for each in dict.fromkeys(finished.values())]
-        kept = options.json / "seeds" / f"{runs.name}-{out.name}.json"
-        one = run(study, out, [*earlier, *([lender] if lender and lender.exists() else [])], kept)
+    by_recipe = recipes(table, base.arms, found)
+    studies = [
+        load_study(STUDIES / table.study, [*settings, *recipe, f"arms=[{', '.join(arms)}]"])
+        for recipe, arms in by_recipe.items()
+    ]
+    outs = [runs / (f"{slug(variant)}-{arms[0]}" if table.tuned else slug(variant)) for arms in by_recipe.values()]
+    kept = [options.json / "seeds" / f"{runs.name}-{out.name}.json" for out in outs]
+    # All groups get the seeds that any has: a run that was killed may have left some with more than others.
+    known = {*base.seeds}.union(*(known_seeds(*each) for each in zip(studies, outs, kept, strict=True)))
+    for place, (recipe, arms) in enumerate(by_recipe.items()):
+        study = studies[place].model_copy(update={"seeds": sorted(known)})
+        one = run(study, outs[place], [*outs[:place], *([lender] if lender and lender.exists() else [])], kept[place])
         finished |= dict.fromkeys(arms, one)
         name = ", ".join(arms)
         content["recipes"][name] = list(recipe)

@@ -32,7 +32,7 @@ def read_blocks(path: Path | None, study: Study) -> list[Block]:
     """Read the blocks of a study that are kept, or none.
 
     Raises:
-        ValueError: they are of another recipe.
+        ValueError: they are of another recipe, or a seed is in two.
     """
     if path is None or not path.exists():
         return []
@@ -45,6 +45,9 @@ def read_blocks(path: Path | None, study: Study) -> list[Block]:
                 f"{path}: its seeds {block['seeds']} were made with other settings of {', '.join(other)}. "
                 "Move the file away to make them again."
             )
+    seeds = [seed for block in blocks for seed in block["seeds"]]
+    if len(seeds) != len(set(seeds)):
+        raise ValueError(f"{path}: seeds {seeds} are there twice. Leave one block of each.")
     return blocks
 
 

@@ -88,8 +88,8 @@ class Finished:
 def run(study: Study, out: Path, lenders: Sequence[Path] = (), kept: Path | None = None) -> Finished:
     """Run a study or what is left of it, and note its wall time beside the folder.
 
-    Seeds that the folder has and the study lacks are kept: a run may be given more seeds, never fewer. A job's recipe
-    names its own seed only, so nothing is trained again; results.json is made anew.
+    Seeds that were made and that the study lacks stay: a run may be given more seeds, never fewer. A job's recipe names
+    its own seed only, so nothing is trained again; results.json is made anew.
 
     Args:
         study: what to run.
@@ -98,25 +98,42 @@ def run(study: Study, out: Path, lenders: Sequence[Path] = (), kept: Path | None
         kept: a file that keeps what was made in this folder and in others: its seeds are not made again.
 
     Raises:
-        ValueError: what is kept is of another recipe or of other images, or has some of the folder's seeds.
+        ValueError: what is kept is of another recipe or of other images.
     """
-    here = _earlier_seeds(out)
-    blocks = [block for block in read_blocks(kept, study) if not here.issuperset(block["seeds"])]
-    elsewhere = {seed for block in blocks for seed in block["seeds"]}
-    if twice := sorted(here & elsewhere):
-        raise ValueError(f"{kept} has seeds {twice} of another folder, and {out} has them too. Give another --runs.")
-    every = study.model_copy(update={"seeds": sorted({*study.seeds, *here, *elsewhere})})
-    own = study.model_copy(update={"seeds": sorted({*study.seeds, *here} - elsewhere)})
-    done = Finished(every, out, blocks)
-    if own.seeds:
-        blocks.append(_made(own, out, lenders, done.samples))
-        blocks.sort(key=lambda block: block["seeds"])
+    here = made_in(study, out)
+    elsewhere = [block for block in read_blocks(kept, study) if not here.issuperset(block["seeds"])]
+    taken = {seed for block in elsewhere for seed in block["seeds"]}
+    own = study.model_copy(update={"seeds": sorted({*study.seeds, *here} - taken)})
+    done = Finished(study.model_copy(update={"seeds": sorted({*own.seeds, *taken})}), out, elsewhere)
     mark = describe(done.samples)["fingerprint"]
-    if other := [block["seeds"] for block in blocks if block["results"]["data"]["fingerprint"] != mark]:
+    if other := [block["seeds"] for block in elsewhere if block["results"]["data"]["fingerprint"] != mark]:
         raise ValueError(f"{kept}: its seeds {other} are of other images or splits than those of --chest or --fashion.")
+    if own.seeds:
+        block = _made(own, out, lenders, done.samples)
+        meanwhile = [each for each in read_blocks(kept, study) if not {*own.seeds}.issuperset(each["seeds"])]
+        if twice := sorted({seed for each in meanwhile for seed in each["seeds"]}.intersection(own.seeds)):
+            raise ValueError(f"{kept} got seeds {twice} while they were made in {out}. Give the command again.")
+        blocks = sorted([*meanwhile, block], key=lambda each: each["seeds"])
+        seeds = sorted(seed for each in blocks for seed in each["seeds"])
+        done = Finished(study.model_copy(update={"seeds": seeds}), out, blocks)
     if kept:
-        write_blocks(kept, blocks)
+        write_blocks(kept, done.blocks)
     return done
+
+
+def made_in(study: Study, out: Path) -> set[int]:
+    """Give the seeds of which a run folder has what every network says, in every fold."""
+    found: list[set[int]] = []
+    for folder, _ in _splits(study, out):
+        for arm in study.arms:
+            files = (folder / "predictions/students").glob(f"{arm}-seed*.safetensors")
+            found.append({int(path.stem.rpartition("-seed")[2]) for path in files})
+    return set.intersection(*found)
+
+
+def known_seeds(study: Study, out: Path, kept: Path) -> set[int]:
+    """Give the seeds that a study has by now, here or elsewhere."""
+    return made_in(study, out).union(*(block["seeds"] for block in read_blocks(kept, study)))
 
 
 def _made(study: Study, out: Path, lenders: Sequence[Path], samples: Sequence[Samples]) -> Block:
@@ -172,12 +189,6 @@ def _splits(study: Study, out: Path) -> list[tuple[Path, Study]]:
         (out / f"fold-{fold}", study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})}))
         for fold in range(study.data.folds)
     ]
-
-
-def _earlier_seeds(out: Path) -> set[int]:
-    """Give the seeds that a run folder was last run with."""
-    path = out / "study.json"
-    return set(json.loads(path.read_text("utf-8"))["seeds"]) if path.exists() else set()
 
 
 def _settle(study: Study, folder: Path) -> None:

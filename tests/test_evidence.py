@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -124,11 +125,42 @@ def test_seeds_that_do_not_belong_together_are_refused(made, benchmark, tmp_path
         run(study("student.learning_rate=0.02"), tmp_path / "first", kept=kept)
     with pytest.raises(ValueError, match=r"seeds \[\[0, 1, 2\]\] are of other images"):
         run(study(root=others), tmp_path / "second", kept=kept)
-    (tmp_path / "third").mkdir()
-    (tmp_path / "third/study.json").write_text('{"seeds": [0, 3]}')
-    with pytest.raises(ValueError, match=r"has seeds \[0\] of another folder"):
-        run(study(), tmp_path / "third", kept=kept)
     assert kept.read_text() == before
+
+
+def test_seeds_that_a_killed_run_only_planned_are_not_taken_for_made(made, benchmark, tmp_path, small_idx_folder):
+    folder, _ = made
+    kept = tmp_path / "kept.json"
+    shutil.copy(folder / "json/seeds/fashion-2x5-2000-images.json", kept)
+    settings = [f"data.root={small_idx_folder}", *VARIANT, "seeds=3", "workers=1"]
+    study = load_study(ROOT / "benchmarks/studies/fashion_2x5.yaml", settings)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/study.json").write_text('{"seeds": [0, 1, 2, 3]}')
+    done = benchmark("evidence_runs").run(study, tmp_path / "out", kept=kept)
+    assert done.study.seeds == [0, 1, 2]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["study.json"]  # nothing was trained
+    content = json.loads(kept.read_text())
+    kept.write_text(json.dumps({"blocks": content["blocks"] * 2}))
+    with pytest.raises(ValueError, match="are there twice"):
+        benchmark("evidence_runs").run(study, tmp_path / "out", kept=kept)
+
+
+def test_arms_with_recipes_of_their_own_get_the_same_seeds(benchmark, tmp_path, small_idx_folder):
+    evidence, tables = benchmark("evidence"), benchmark("evidence_tables")
+    arms = ("scratch", "subclass-labels")
+    variants = {"some": (*VARIANT, "student.epochs=1", f"arms=[{', '.join(arms)}]")}
+    table = tables.Table("", "fashion_2x5.yaml", 5, variants, root="fashion", tuned=True)
+    best = {arm: {"settings": [f"student.learning_rate=0.0{1 + k}"]} for k, arm in enumerate(arms)}
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json/recipe-search.json").write_text(json.dumps({"best": best}))
+    options = Namespace(set=[], workers=1, json=tmp_path / "json", chest=Path("none"), fashion=small_idx_folder)
+    evidence.measure(table, "some", tmp_path / "runs", 1, options)
+    settings = [*variants["some"], *best["scratch"]["settings"], "arms=[scratch]", "seeds=2", "workers=1"]
+    study = load_study(ROOT / "benchmarks/studies/fashion_2x5.yaml", [f"data.root={small_idx_folder}", *settings])
+    benchmark("evidence_runs").run(study, tmp_path / "runs/some-scratch")  # one more, and then it was killed
+    row = evidence.measure(table, "some", tmp_path / "runs", 1, options)
+    assert [run["study"]["seeds"] for run in row["runs"].values()] == [[0, 1], [0, 1]]
+    assert row["differences"]["f1"][0]["seeds"] == 2
 
 
 def test_teachers_are_lent_and_not_trained_again(made, benchmark, tmp_path):
