@@ -143,7 +143,7 @@ def _made(study: Study, out: Path, lenders: Sequence[Path], samples: Sequence[Sa
         _settle(each, folder)
     for lender in lenders:
         for folder in folders:
-            _lend(lender / folder.relative_to(out), folder)
+            lend(lender / folder.relative_to(out), folder)
     started = time.perf_counter()
     done = False
     try:
@@ -202,11 +202,9 @@ def _settle(study: Study, folder: Path) -> None:
         write_json(path, now)
 
 
-def _lend(lender: Path, folder: Path) -> None:
+def lend(lender: Path, folder: Path, kinds: Sequence[str] = ("teachers", "targets", "students")) -> None:
     """Link what a run trained where there is nothing yet; what does not fit the recipe is replaced, not changed."""
-    for file in (
-        path for kind in ("teachers", "targets", "students") for path in (lender / kind).rglob("*.safetensors")
-    ):
+    for file in (path for kind in kinds for path in (lender / kind).rglob("*.safetensors")):
         target = folder / file.relative_to(lender)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence_runs import lend
 from benchmarks.light_student import attempt, gains
 from benchmarks.machine import describe_machine
 from benchmarks.recipe_search import TEACHERS, write_table
@@ -33,6 +34,15 @@ RECIPES = {  # name -> (teacher, epochs of the student)
     "ImageNet teacher, 48 epochs": (IMAGENET, 48),
     "ImageNet teacher, 192 epochs": (IMAGENET, 192),
 }
+
+
+def folder_of(recipe: str) -> str:
+    """Make a folder's name of a recipe's.
+
+    >>> folder_of("ImageNet teacher, 48 epochs")
+    'imagenet-teacher-48-epochs'
+    """
+    return recipe.replace(",", "").replace(" ", "-").lower()
 
 
 def markdown(rows: dict[str, dict[str, Any]]) -> str:
@@ -67,12 +77,15 @@ def main() -> None:
     wanted = options.seeds
     for options.seeds in range(1, wanted + 1):  # a first whole table early
         rows: dict[str, dict[str, Any]] = {}
-        lenders: list[Path] = []
         for name, (teacher, epochs) in RECIPES.items():
-            folder = name.replace(",", "").replace(" ", "-").lower()
+            out = options.runs / folder_of(name)
+            for other, (their_teacher, their_epochs) in RECIPES.items():  # earlier ones may have trained the same
+                if their_teacher == teacher:
+                    lend(options.runs / folder_of(other), out, ("teachers", "targets"))
+                if their_epochs == epochs:
+                    lend(options.runs / folder_of(other), out, ("students",))
             settings = [*teacher, f"student.epochs={epochs}", "distillation.views=8"]
-            rows[name] = attempt(folder, settings, ARMS, lenders, options)
-            lenders.append(options.runs / folder)
+            rows[name] = attempt(out.name, settings, ARMS, (), options)
             print(f"{options.seeds} seeds, {name}: {json.dumps(rows[name]['f1'])}", flush=True)
         write_json(options.json, {"command": command, "machine": describe_machine(), "rows": rows})
         print(markdown(rows), flush=True)
