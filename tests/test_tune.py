@@ -2,6 +2,9 @@
 
 import threading
 import time
+from multiprocessing import Pipe
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -9,11 +12,12 @@ import pytest
 from optuna.trial import TrialState
 
 from subclass_kd.config import Own, tuned_by
+from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
 from subclass_kd.study_file import load_study, make_study
-from subclass_kd.tune import outcome, storage, worker
+from subclass_kd.tune import outcome, search, storage, worker
 from subclass_kd.tune.space import make_sampler, suggest
 from subclass_kd.tune.trial import jobs_of
 
@@ -26,10 +30,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
 def drawn(arm, numbers, study=SPACE, mark="a"):
     found = []
-    search = optuna.create_study()
+    asked = optuna.create_study()
     for number in numbers:
-        search.sampler = make_sampler(mark, arm, number, study.tune.trials)
-        found.append(suggest(search.ask(), arm, study.tune))
+        asked.sampler = make_sampler(mark, arm, number, study.tune.trials)
+        found.append(suggest(asked.ask(), arm, study.tune))
     return found
 
 
@@ -273,6 +277,32 @@ def test_a_wrong_space_is_refused(override, key, expected):
         make_study({}, [override])
     assert caught.value.where.endswith(f'key "{key}"')
     assert caught.value.expected == expected
+
+
+@pytest.mark.parametrize(("workers", "cores", "each"), [(2, 7, 3), (4, 2, 1)])
+def test_processes_side_by_side_share_the_cores_that_decode(monkeypatch, workers, cores, each):
+    heard, images = [], object.__new__(OnDemand)
+
+    class Process:
+        pid = None
+
+        def __init__(self, target, args, daemon):
+            self.search, _, self.sender = args
+
+        def start(self):
+            worker.work(self.search)
+            self.sender.send(None)
+
+    monkeypatch.setattr(search, "count_cores", lambda: cores)
+    monkeypatch.setattr(search, "worker_context", lambda device: SimpleNamespace(Pipe=Pipe, Process=Process))
+    monkeypatch.setattr(worker, "load_samples", lambda *_, **__: SimpleNamespace(fingerprint="data", images=images))
+    monkeypatch.setattr(worker, "from_dict", lambda choices: None)
+    monkeypatch.setattr(worker, "_take", lambda search, shop, _: heard.append(shop.samples.images.processes))
+    given = worker.Search(make_study({"workers": workers}), Path(), "", "a", "data")
+    search._run_here(given, "cpu", lambda: None)
+    assert heard == [each] * workers
+    worker.work(given)  # as under Ray, which gives each process one core
+    assert heard[-1] == 1
 
 
 def test_samples_without_the_test_split_are_the_others_as_they_were():

@@ -16,6 +16,7 @@ import torch
 from subclass_kd import store
 from subclass_kd.build import check
 from subclass_kd.config import Study
+from subclass_kd.cores import count_cores
 from subclass_kd.data.check import check_samples
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.samples import load_samples
@@ -170,7 +171,9 @@ def _alone(out: Path) -> Iterator[None]:
 def _run_here(search: Search, device: str, watch: Callable[[], None]) -> None:
     """Let processes of this machine take trials; if some die, the others go on, and take what those had begun."""
     context = worker_context(search.study.device)
-    pipes = [context.Pipe(duplex=False) for _ in range(_processes(search.study, device))]
+    count = _processes(search.study, device)
+    search = replace(search, cores=count_cores() // count)
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
     processes = [
         context.Process(target=process, args=(search, dict(os.environ), sender), daemon=True)  # type: ignore[attr-defined]
         for _, sender in pipes
