@@ -1,10 +1,13 @@
 """What a search draws, counts and writes, without training anything."""
 
+import shutil
 import threading
 import time
+from contextlib import nullcontext
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import optuna
@@ -166,6 +169,34 @@ def test_a_fault_of_a_trial_ends_the_search(tmp_path, monkeypatch, fault):
 
     with pytest.raises(fault, match="of our own"):
         tried(opened(tmp_path / "tune.db"), monkeypatch, judge)
+
+
+def told_as_lost(call):
+    with pytest.raises(UserError) as caught:
+        storage.lost(call)
+    assert caught.value.where == "--storage"
+    return caught.value.found
+
+
+def test_a_database_that_is_lost_is_told_by_its_own_words(tmp_path, monkeypatch):
+    folder = tmp_path / "database"
+    folder.mkdir()
+    study = opened(folder / "tune.db")
+
+    def judge(trial):
+        shutil.rmtree(folder)
+        study._storage._backend.engine.dispose()
+        trial.report(0.7, 1)
+
+    monkeypatch.setattr("optuna.study._optimize.get_heartbeat_thread", lambda *_: nullcontext())  # it would fail too
+    words = "a database that was there and does not answer ((sqlite3.OperationalError) unable to open database file)"
+    assert told_as_lost(lambda: tried(study, monkeypatch, judge)) == words
+    assert told_as_lost(lambda: study.tell(0, 0.7)) == words
+
+
+def test_another_fault_is_not_told_as_a_lost_database():
+    with pytest.raises(UnboundLocalError, match="of our own"):
+        storage.lost(Mock(side_effect=UnboundLocalError("of our own")))
 
 
 def test_a_process_that_is_asked_to_stop_queues_its_trial_once(tmp_path, monkeypatch):
