@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import numpy as np
 import optuna
@@ -20,6 +20,7 @@ from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
 from subclass_kd.study_file import load_study, make_study
+from subclass_kd.training import Diverged
 from subclass_kd.tune import outcome, search, storage, worker
 from subclass_kd.tune.space import make_sampler, suggest
 from subclass_kd.tune.trial import jobs_of
@@ -213,6 +214,26 @@ def test_a_process_that_is_asked_to_stop_queues_its_trial_once(tmp_path, monkeyp
         with pytest.raises(SystemExit):
             tried(study, monkeypatch, judge)
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize(
+    ("end", "whole"),
+    [
+        (None, True),
+        (optuna.TrialPruned(), True),
+        (Diverged("student skd", "a", "b"), True),
+        (Diverged("teacher", "a", "b"), False),
+        (SystemExit(143), False),
+        (OSError("disk"), False),
+    ],
+)
+def test_trackers_hear_whether_a_trial_came_to_its_end(tmp_path, monkeypatch, end, whole):
+    study, tracking = opened(tmp_path / "tune.db"), Mock()
+    monkeypatch.setattr(worker, "judge", Mock(side_effect=[end or 0.5]))
+    given = worker.Search(SPACE, tmp_path, "", "a", "data")
+    with nullcontext() if end is None else pytest.raises((optuna.TrialPruned, type(end))):
+        worker._judge(given, None, tracking, study, "skd", study.ask())
+    assert tracking.mock_calls == [call.finish_all(whole)]
 
 
 def test_a_trial_that_ended_in_the_middle_is_queued_with_what_it_drew(tmp_path):

@@ -179,14 +179,19 @@ def _judge(search: Search, shop: Shop, tracking: Tracking, study: optuna.Study, 
         if step < last and trial.should_prune():
             raise optuna.TrialPruned
 
+    whole = False
     try:
-        return judge(shop, arm, own, heard, tell)
+        value = judge(shop, arm, own, heard, tell)
+        whole = True
+        return value
     except optuna.TrialPruned:
+        whole = True
         forget(search.out, jobs_of(search.study, arm, own, search.data))
         raise
     except Diverged as error:
         if "student" not in error.where:
             raise
+        whole = True
         raise optuna.TrialPruned(str(error)) from None  # a result like any other: as bad as can be
     finally:
-        tracking.finish_all()
+        tracking.finish_all(whole)
