@@ -312,6 +312,16 @@ def test_a_database_that_is_none_is_refused_without_its_password(url, found, mon
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a?b=c", "a%20b", "a#b c"])
+def test_the_database_lies_in_the_folder_whatever_that_is_called(tmp_path, name):
+    (folder := tmp_path / name).mkdir()
+    storage.open_study(storage.open_storage(search.own_url(folder)), "mark", "skd", epochs=4).ask()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == ["tune.db"]
+    again = storage.open_storage(search.own_url(folder))
+    assert [each.study_name for each in again.get_all_studies()] == ["skd mark skd"]
+
+
 @pytest.mark.parametrize(
     ("override", "key", "expected"),
     [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sqlalchemy import URL
 
 from subclass_kd import store
 from subclass_kd.build import check
@@ -90,7 +91,7 @@ def tune(
             check_samples(samples, study, findings, decoding, looks)
             findings.raise_first()
             write_json(out / CHECK, findings.as_dict() | {"fingerprint": samples.fingerprint})
-        search = Search(study, out, url or f"sqlite:///{out / DATABASE}", mark, samples.fingerprint, grace=grace)
+        search = Search(study, out, url or own_url(out), mark, samples.fingerprint, grace=grace)
         studies = search.studies()  # with the tables, before several processes want them
         write_json(out / SEARCH, {"study": study.model_dump(mode="json"), "data": samples.fingerprint})
         if not finished(studies, study.tune.trials):
@@ -120,6 +121,11 @@ def tune(
     storage.lost(watch)
     with _alone(out):
         return write_outcome(study, studies, samples.describe(), out)
+
+
+def own_url(out: Path) -> str:
+    """Give the URL of the database in a search's folder, whatever that is called."""
+    return URL.create("sqlite", database=str(out / DATABASE)).render_as_string(hide_password=False)
 
 
 def _searched(study: Study) -> dict[str, Any]:
