@@ -8,6 +8,8 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,8 +23,11 @@ from subclass_kd.config import Data
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.pixels import load_pixels
 from subclass_kd.data.table import SampleTable
+from subclass_kd.engine import run_jobs
 from subclass_kd.errors import UserError
 from subclass_kd.feeding import Feed
+from subclass_kd.study_file import make_study
+from subclass_kd.team import Team
 
 SIZE = 16
 ROWS = torch.tensor([21, 3, 4, 5, 22, 0, 17, 9, 30, 31, 32, 33])  # of 40, in no order
@@ -139,6 +144,15 @@ def test_the_processes_end_with_the_images(files, fabric):
     assert len(processes() - before) == 1
     del images
     assert until_gone(before) <= before
+
+
+def test_the_first_of_a_team_leaves_the_others_their_share_of_the_cores(on_demand, monkeypatch, tmp_path):
+    monkeypatch.setattr("subclass_kd.team._current", Team(0, 4, nodes=2))
+    monkeypatch.setattr("subclass_kd.engine.count_cores", lambda: 7)
+    monkeypatch.setattr("subclass_kd.build.check", Mock(side_effect=UserError("check", "enough", "")))
+    with pytest.raises(UserError, match="enough"):
+        run_jobs(make_study({}), SimpleNamespace(images=on_demand), tmp_path, ["a job"], Mock(), Mock())
+    assert on_demand.processes == 3
 
 
 def test_torch_s_own_random_numbers_stay_what_they_were(on_demand, fabric):

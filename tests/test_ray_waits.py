@@ -12,6 +12,8 @@ from subclass_kd.study_file import make_study
 ray = pytest.importorskip("ray")
 pytest.importorskip("optuna")
 
+from optuna.exceptions import StorageInternalError  # noqa: E402
+
 from subclass_kd.tune.cluster import run_on_cluster  # noqa: E402
 
 CPU, GPU = ({"Alive": True, "Resources": has} for has in ({"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}))
@@ -73,6 +75,18 @@ def test_a_search_goes_on_when_one_of_its_processes_dies_again_and_again(cluster
     cluster([[CPU]], ray.exceptions.WorkerCrashedError(), ray.exceptions.OutOfMemoryError("full"))
     with pytest.raises(RuntimeError, match=r"every process of the search died again and again \(OutOfMemoryError\)"):
         run_on_cluster(search(), "cpu", None, Mock())
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), UserError("here", "a", "b"), StorageInternalError("gone")])
+def test_a_search_that_ends_early_leaves_no_process_on_a_cluster_that_stays(cluster, monkeypatch, end):
+    cluster([[CPU]], None, None, None)
+    cancelled = Mock()
+    monkeypatch.setattr(ray, "cancel", cancelled)
+    with pytest.raises((KeyboardInterrupt, UserError)) as caught:
+        run_on_cluster(search(3), "cpu", None, Mock(side_effect=end))
+    told = "--storage: found a database that was there and does not answer (gone)"
+    assert str(caught.value).startswith(told) if isinstance(end, StorageInternalError) else caught.value is end
+    assert [call.kwargs for call in cancelled.call_args_list] == [{"force": True}] * 2  # the first had ended
 
 
 def test_a_search_that_waits_for_a_gpu_says_so(cluster, capsys):

@@ -1,7 +1,13 @@
 """What a search draws, counts and writes, without training anything."""
 
+import shutil
 import threading
 import time
+from contextlib import nullcontext
+from multiprocessing import Pipe
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock, call
 
 import numpy as np
 import optuna
@@ -9,11 +15,13 @@ import pytest
 from optuna.trial import TrialState
 
 from subclass_kd.config import Own, tuned_by
+from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
 from subclass_kd.study_file import load_study, make_study
-from subclass_kd.tune import outcome, storage, worker
+from subclass_kd.training import Diverged
+from subclass_kd.tune import outcome, search, storage, worker
 from subclass_kd.tune.space import make_sampler, suggest
 from subclass_kd.tune.trial import jobs_of
 
@@ -26,10 +34,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
 def drawn(arm, numbers, study=SPACE, mark="a"):
     found = []
-    search = optuna.create_study()
+    asked = optuna.create_study()
     for number in numbers:
-        search.sampler = make_sampler(mark, arm, number, study.tune.trials)
-        found.append(suggest(search.ask(), arm, study.tune))
+        asked.sampler = make_sampler(mark, arm, number, study.tune.trials)
+        found.append(suggest(asked.ask(), arm, study.tune))
     return found
 
 
@@ -164,6 +172,34 @@ def test_a_fault_of_a_trial_ends_the_search(tmp_path, monkeypatch, fault):
         tried(opened(tmp_path / "tune.db"), monkeypatch, judge)
 
 
+def told_as_lost(call):
+    with pytest.raises(UserError) as caught:
+        storage.lost(call)
+    assert caught.value.where == "--storage"
+    return caught.value.found
+
+
+def test_a_database_that_is_lost_is_told_by_its_own_words(tmp_path, monkeypatch):
+    folder = tmp_path / "database"
+    folder.mkdir()
+    study = opened(folder / "tune.db")
+
+    def judge(trial):
+        shutil.rmtree(folder)
+        study._storage._backend.engine.dispose()
+        trial.report(0.7, 1)
+
+    monkeypatch.setattr("optuna.study._optimize.get_heartbeat_thread", lambda *_: nullcontext())  # it would fail too
+    words = "a database that was there and does not answer ((sqlite3.OperationalError) unable to open database file)"
+    assert told_as_lost(lambda: tried(study, monkeypatch, judge)) == words
+    assert told_as_lost(lambda: study.tell(0, 0.7)) == words
+
+
+def test_another_fault_is_not_told_as_a_lost_database():
+    with pytest.raises(UnboundLocalError, match="of our own"):
+        storage.lost(Mock(side_effect=UnboundLocalError("of our own")))
+
+
 def test_a_process_that_is_asked_to_stop_queues_its_trial_once(tmp_path, monkeypatch):
     study = opened(tmp_path / "tune.db")
 
@@ -178,6 +214,26 @@ def test_a_process_that_is_asked_to_stop_queues_its_trial_once(tmp_path, monkeyp
         with pytest.raises(SystemExit):
             tried(study, monkeypatch, judge)
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize(
+    ("end", "whole"),
+    [
+        (None, True),
+        (optuna.TrialPruned(), True),
+        (Diverged("student skd", "a", "b"), True),
+        (Diverged("teacher", "a", "b"), False),
+        (SystemExit(143), False),
+        (OSError("disk"), False),
+    ],
+)
+def test_trackers_hear_whether_a_trial_came_to_its_end(tmp_path, monkeypatch, end, whole):
+    study, tracking = opened(tmp_path / "tune.db"), Mock()
+    monkeypatch.setattr(worker, "judge", Mock(side_effect=[end or 0.5]))
+    given = worker.Search(SPACE, tmp_path, "", "a", "data")
+    with nullcontext() if end is None else pytest.raises((optuna.TrialPruned, type(end))):
+        worker._judge(given, None, tracking, study, "skd", study.ask())
+    assert tracking.mock_calls == [call.finish_all(whole)]
 
 
 def test_a_trial_that_ended_in_the_middle_is_queued_with_what_it_drew(tmp_path):
@@ -256,6 +312,16 @@ def test_a_database_that_is_none_is_refused_without_its_password(url, found, mon
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a?b=c", "a%20b", "a#b c"])
+def test_the_database_lies_in_the_folder_whatever_that_is_called(tmp_path, name):
+    (folder := tmp_path / name).mkdir()
+    storage.open_study(storage.open_storage(search.own_url(folder)), "mark", "skd", epochs=4).ask()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == ["tune.db"]
+    again = storage.open_storage(search.own_url(folder))
+    assert [each.study_name for each in again.get_all_studies()] == ["skd mark skd"]
+
+
 @pytest.mark.parametrize(
     ("override", "key", "expected"),
     [
@@ -273,6 +339,32 @@ def test_a_wrong_space_is_refused(override, key, expected):
         make_study({}, [override])
     assert caught.value.where.endswith(f'key "{key}"')
     assert caught.value.expected == expected
+
+
+@pytest.mark.parametrize(("workers", "cores", "each"), [(2, 7, 3), (4, 2, 1)])
+def test_processes_side_by_side_share_the_cores_that_decode(monkeypatch, workers, cores, each):
+    heard, images = [], object.__new__(OnDemand)
+
+    class Process:
+        pid = None
+
+        def __init__(self, target, args, daemon):
+            self.search, _, self.sender = args
+
+        def start(self):
+            worker.work(self.search)
+            self.sender.send(None)
+
+    monkeypatch.setattr(search, "count_cores", lambda: cores)
+    monkeypatch.setattr(search, "worker_context", lambda device: SimpleNamespace(Pipe=Pipe, Process=Process))
+    monkeypatch.setattr(worker, "load_samples", lambda *_, **__: SimpleNamespace(fingerprint="data", images=images))
+    monkeypatch.setattr(worker, "from_dict", lambda choices: None)
+    monkeypatch.setattr(worker, "_take", lambda search, shop, _: heard.append(shop.samples.images.processes))
+    given = worker.Search(make_study({"workers": workers}), Path(), "", "a", "data")
+    search._run_here(given, "cpu", lambda: None)
+    assert heard == [each] * workers
+    worker.work(given)  # as under Ray, which gives each process one core
+    assert heard[-1] == 1
 
 
 def test_samples_without_the_test_split_are_the_others_as_they_were():

@@ -15,7 +15,7 @@ from typing import Any
 
 from subclass_kd.config import Study
 from subclass_kd.cores import count_cores
-from subclass_kd.data.on_demand import OnDemand
+from subclass_kd.data.on_demand import OnDemand, decode_with
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
@@ -93,6 +93,7 @@ def _run_here(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     keep_freed_memory()
+    decode_with(samples.images, count_cores() // current().devices)  # the others of a team decode their shares
     try:
         choices = check(study, samples, before)
         prepare(1, choices.as_dict())

@@ -19,7 +19,7 @@ import subclass_kd
 from subclass_kd.arms import ARMS
 from subclass_kd.cache import cache_folder
 from subclass_kd.config import Study
-from subclass_kd.data.on_demand import OnDemand
+from subclass_kd.data.on_demand import decode_with
 from subclass_kd.data.rows import Samples
 from subclass_kd.engine import same_samples
 from subclass_kd.epoch import Epoch
@@ -202,8 +202,7 @@ def _load(order: Order) -> Samples:
     # By the machine's name: a cache that machines share must not have all wait for one that died.
     with _in_turn(folder / f".loading-{socket.gethostname()}.lock"):
         samples = _samples(order.study.model_dump_json(), order.fingerprint)
-    if isinstance(samples.images, OnDemand):
-        samples.images.processes = order.cores
+    decode_with(samples.images, order.cores)
     return samples
 
 

@@ -24,6 +24,15 @@ from subclass_kd.run_folder import flattened
 
 PROJECT = "subclass-kd"
 UPLOAD = 60.0  # seconds to send the rest of a training's numbers, while others wait
+WAITED = 10.0  # seconds that a tracker may have kept a run waiting in vain, to be asked once more to end its other runs
+# By itself MLflow would try for four minutes where nobody answers, and for twenty where somebody does not answer.
+MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",  # seconds between them: none, 4, 8, and up to one more each
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # a server may ask for any time
+    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "60",
+}
 Values = Mapping[str, float]
 Settings = Mapping[str, Any]
 
@@ -53,6 +62,7 @@ class Tracking:
         for name in names:
             demand(f"--track {name}", name)
         self._names, self._out = list(names), out
+        self._waited = dict.fromkeys(names, 0.0)  # seconds, for what failed
         self._open: dict[str, dict[str, Tracker]] = {}  # run -> tracker's name -> it
 
     def __enter__(self) -> Tracking:
@@ -83,23 +93,26 @@ class Tracking:
                 self._guard(
                     name, lambda name=name: self._open[run].update({name: START[name](self._out, run, settings)})
                 )
-        for name, tracker in list(self._open.get(run, {}).items()):
-            self._guard(name, lambda tracker=tracker: tracker.log(values, step))
+        for name, tracker in self._open.get(run, {}).items():
+            if name in self._names:
+                self._guard(name, lambda tracker=tracker: tracker.log(values, step))
 
     def finish(self, run: str, whole: bool = True) -> None:
-        """End a run; nothing where none began."""
+        """End a run, also of a tracker that is told no more, unless it kept us waiting; nothing where none began."""
         for name, tracker in self._open.pop(run, {}).items():
-            self._guard(name, lambda tracker=tracker: tracker.close(whole))
+            if self._waited[name] < WAITED:
+                self._guard(name, lambda tracker=tracker: tracker.close(whole))
 
     def _guard(self, name: str, call: Any) -> None:
         """Do without a tracker that fails, and say so once."""
-        if name not in self._names:
-            return
+        began = time.monotonic()
         try:
             call()
         except Exception as error:  # whatever a library, a server or a disk may raise
-            self._names.remove(name)
-            sys.stderr.write(f"skd: {name} is told no more ({type(error).__name__}: {error}); the run goes on\n")
+            self._waited[name] += time.monotonic() - began
+            if name in self._names:
+                self._names.remove(name)
+                sys.stderr.write(f"skd: {name} is told no more ({type(error).__name__}: {error}); the run goes on\n")
 
 
 def _run_of(job: Job, folder: str) -> str:
@@ -179,9 +192,14 @@ class _MLflow:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException
+        from sqlalchemy import URL
 
+        for variable, value in MLFLOW.items():
+            os.environ.setdefault(variable, value)
         self._metric = Metric
-        there = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
+        # With its driver: by "sqlite:" alone MLflow would make a folder of the name as the URL has it.
+        here = URL.create("sqlite+pysqlite", database=str((out / "mlflow.db").resolve()))
+        there = os.environ.get("MLFLOW_TRACKING_URI") or here.render_as_string(hide_password=False)
         self._client = MlflowClient(tracking_uri=there)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         if self._client.get_experiment_by_name(name) is None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from unittest.mock import Mock
 
 import pytest
 
@@ -150,6 +151,74 @@ def test_wandb_waits_for_the_network_only_so_long_and_only_once(tmp_path, monkey
     assert (settings.finish_timeout, settings.finish_timeout_raises, settings.silent) == (seconds, True, True)
     said = capsys.readouterr().err
     assert said == "skd: wandb is told no more (TimeoutError: Timed out finishing run.); the run goes on\n"
+
+
+@pytest.mark.parametrize(("took", "ended"), [(4.0, ["second", "third"]), (11.0, [])])
+def test_a_tracker_that_failed_ends_its_other_runs_unless_it_kept_us_waiting(
+    tmp_path, monkeypatch, capsys, took, ended
+):
+    closed, clock = [], [0.0]
+
+    class Failing:
+        def __init__(self, out, run, settings):
+            self.run = run
+
+        def log(self, values, step):
+            if step == 2:
+                clock[0] += took
+                raise ConnectionError("no route")
+
+        def close(self, whole):
+            if self.run == "first":
+                raise ConnectionError("no route")
+            closed.append((self.run, whole))
+
+    monkeypatch.setitem(tracking.START, "mlflow", Failing)
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
+    told = tracking.Tracking(["mlflow"], tmp_path)
+    for run in ("first", "second", "third"):
+        told.log(run, {}, {"loss": 1.0}, 1)
+    for run in ("first", "second"):
+        told.log(run, {}, {"loss": 1.0}, 2)
+    told.finish("second")
+    told.finish_all(whole=False)
+    assert closed == [(run, run == "second") for run in ended]
+    said = capsys.readouterr().err
+    assert said == "skd: mlflow is told no more (ConnectionError: no route); the run goes on\n"
+
+
+def test_mlflow_waits_a_minute_for_a_server_that_is_gone(tmp_path, monkeypatch):
+    variables = importlib.import_module("mlflow.environment_variables")
+    for name in tracking.MLFLOW:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    asked = Mock(side_effect=ConnectionError("nobody"))
+    monkeypatch.setattr("requests.Session.request", asked)
+    with pytest.raises(Exception, match="nobody"):
+        tracking.START["mlflow"](tmp_path, "run", {})
+    [seconds] = [call.kwargs["timeout"] for call in asked.call_args_list]
+    retries, factor, jitter = (
+        getattr(variables, f"MLFLOW_HTTP_REQUEST_{name}").get()
+        for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "BACKOFF_JITTER")
+    )
+    pauses = sum(factor * 2**number for number in range(1, retries)) + retries * jitter
+    assert (seconds, retries, pauses) == (10, 3, 15)
+    assert (retries + 1) * seconds + pauses <= 60
+    assert variables.MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER.get() is False
+    assert variables.MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT.get() == 60
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # who says otherwise is heard
+    with pytest.raises(Exception, match="nobody"):
+        tracking.START["mlflow"](tmp_path, "run", {})
+    assert asked.call_args.kwargs["timeout"] == 120
+
+
+def test_mlflows_database_lies_in_the_run_folder_whatever_that_is_called(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (folder := tmp_path / "a%20b?c=d").mkdir()
+    tracking.START["mlflow"](folder, "run", {"seed": 0}).close(whole=True)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_done(small_idx_folder, tmp_path, monkeypatch):

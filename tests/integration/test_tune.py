@@ -110,6 +110,16 @@ def test_a_killed_search_goes_on_with_equal_trials_and_leaves_the_test_split_alo
         tune(load_study(study_file, ["student.epochs=9"]), out)
 
 
+def test_what_is_decoded_in_each_epoch_is_worth_what_a_store_is(study_file, tmp_path):
+    changes = ["workers=1", "tune.trials=1", "arms=[scratch]", "student.epochs=1"]
+    stored, decoded = (
+        tune(load_study(study_file, [*changes, *more]), tmp_path / name)["arms"]["scratch"]["best"]
+        for name, more in {"stored": [], "decoded": ["data.store_limit=0"]}.items()
+    )
+    assert decoded["validation_f1"] == stored["validation_f1"]
+    assert decoded["settings"] == stored["settings"]
+
+
 def test_one_process_searches_to_the_same_end_each_time(study_file, tmp_path):
     study = load_study(study_file, ["workers=1", "tune.trials=5", "arms=[scratch]", "student.epochs=4"])
     first, second = (tune(study, tmp_path / name)["arms"]["scratch"] for name in ("first", "second"))

@@ -63,3 +63,14 @@ class OnDemand:
                 raise UserError(str(path), "an image that changed while the run went on", "files that stay", remedy)
             images[place] = image
         return images
+
+
+def decode_with(images: object, processes: int) -> None:
+    """Say how many processes may decode these images side by side, at least one; nothing to say where none are.
+
+    Args:
+        images: of a study, decoded on demand or not.
+        processes: this process's part of the machine's cores.
+    """
+    if isinstance(images, OnDemand):
+        images.processes = max(1, processes)

@@ -12,6 +12,7 @@ from subclass_kd.cli_shared import say
 from subclass_kd.engine_ray import PASSED_ON, RETRIES, connected
 from subclass_kd.engine_ray_places import Places
 from subclass_kd.errors import UserError
+from subclass_kd.tune import storage
 from subclass_kd.tune.worker import Search, work
 
 
@@ -43,21 +44,25 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
         task = remote(**share, max_retries=RETRIES)(_work)
         left = [task.remote(search, str(Path.cwd())) for _ in range(max(1, count))]
         places, ended = Places(share), 0
-        while left:
-            places.look()
-            done, left = ray.wait(left, timeout=1)
-            watch()
-            for each in done:
-                try:
-                    ray.get(each)
-                    ended += 1
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause if isinstance(error.cause, UserError) else RuntimeError(str(error)) from None
-                except ray.exceptions.RayError as error:
-                    died = f"died again and again ({type(error).__name__}); is there enough memory?"
-                    if not left and not ended:
-                        raise RuntimeError(f"every process of the search {died}") from error
-                    say(f"a process of the search {died}{' The others go on.' if left else ''}")
+        try:
+            while left:
+                places.look()
+                done, left = ray.wait(left, timeout=1)
+                storage.lost(watch)
+                for each in done:
+                    try:
+                        ray.get(each)
+                        ended += 1
+                    except ray.exceptions.RayTaskError as error:
+                        raise error.cause if isinstance(error.cause, UserError) else RuntimeError(str(error)) from None
+                    except ray.exceptions.RayError as error:
+                        died = f"died again and again ({type(error).__name__}); is there enough memory?"
+                        if not left and not ended:
+                            raise RuntimeError(f"every process of the search {died}") from error
+                        say(f"a process of the search {died}{' The others go on.' if left else ''}")
+        finally:  # a connection that was there before stays, and its tasks would with it
+            for each in left:
+                ray.cancel(each, force=True)
 
 
 def _work(search: Search, folder: str) -> None:

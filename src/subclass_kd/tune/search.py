@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sqlalchemy import URL
 
 from subclass_kd import store
 from subclass_kd.build import check
 from subclass_kd.config import Study
+from subclass_kd.cores import count_cores
 from subclass_kd.data.check import check_samples
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.samples import load_samples
@@ -89,7 +91,7 @@ def tune(
             check_samples(samples, study, findings, decoding, looks)
             findings.raise_first()
             write_json(out / CHECK, findings.as_dict() | {"fingerprint": samples.fingerprint})
-        search = Search(study, out, url or f"sqlite:///{out / DATABASE}", mark, samples.fingerprint, grace=grace)
+        search = Search(study, out, url or own_url(out), mark, samples.fingerprint, grace=grace)
         studies = search.studies()  # with the tables, before several processes want them
         write_json(out / SEARCH, {"study": study.model_dump(mode="json"), "data": samples.fingerprint})
         if not finished(studies, study.tune.trials):
@@ -119,6 +121,11 @@ def tune(
     storage.lost(watch)
     with _alone(out):
         return write_outcome(study, studies, samples.describe(), out)
+
+
+def own_url(out: Path) -> str:
+    """Give the URL of the database in a search's folder, whatever that is called."""
+    return URL.create("sqlite", database=str(out / DATABASE)).render_as_string(hide_password=False)
 
 
 def _searched(study: Study) -> dict[str, Any]:
@@ -170,7 +177,9 @@ def _alone(out: Path) -> Iterator[None]:
 def _run_here(search: Search, device: str, watch: Callable[[], None]) -> None:
     """Let processes of this machine take trials; if some die, the others go on, and take what those had begun."""
     context = worker_context(search.study.device)
-    pipes = [context.Pipe(duplex=False) for _ in range(_processes(search.study, device))]
+    count = _processes(search.study, device)
+    search = replace(search, cores=count_cores() // count)
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
     processes = [
         context.Process(target=process, args=(search, dict(os.environ), sender), daemon=True)  # type: ignore[attr-defined]
         for _, sender in pipes

@@ -148,6 +148,19 @@ def lost(call: Callable[[], Any]) -> Any:
     """
     try:
         return call()
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        found = f"a database that was there and does not answer ({str(error).splitlines()[0]})"
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, UnboundLocalError) as error:
+        cause = _of_database(error)
+        if isinstance(error, UnboundLocalError) and cause is None:
+            raise
+        found = f"a database that was there and does not answer ({str(cause or error).splitlines()[0]})"
         raise UserError("--storage", found, "one that stays", "Mend that and give the same command again.") from None
+
+
+def _of_database(error: BaseException | None) -> SQLAlchemyError | None:
+    """Give what the database itself said, behind what Optuna made of it: a guess at bad data, or an error of its own.
+
+    Optuna 5 ends a trial that it cannot read any more by a variable that nothing was assigned to.
+    """
+    while error is not None and not isinstance(error, SQLAlchemyError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -21,12 +21,13 @@ from optuna.trial import TrialState
 from subclass_kd.arithmetic import from_dict
 from subclass_kd.checkpoint import stop_at_a_checkpoint
 from subclass_kd.config import Study
+from subclass_kd.data.on_demand import decode_with
 from subclass_kd.data.samples import load_samples
 from subclass_kd.device import keep_freed_memory
 from subclass_kd.epoch import Epoch
 from subclass_kd.errors import UserError
 from subclass_kd.plan import Job
-from subclass_kd.processes import end_with_parent
+from subclass_kd.processes import end_with_parent, may_have_children
 from subclass_kd.tracking import Tracking, settings_of
 from subclass_kd.training import Diverged
 from subclass_kd.tune import storage
@@ -50,6 +51,7 @@ class Search:
         data: fingerprint of the data.
         choices: how the networks compute, as :meth:`Choices.as_dict` gives it; None where nothing is left to train.
         grace: as of :func:`subclass_kd.tune.storage.open_storage`.
+        cores: that a process may decode images with, where there is no store of them.
     """
 
     study: Study
@@ -59,6 +61,7 @@ class Search:
     data: str
     choices: dict[str, Any] | None = None
     grace: int = storage.GRACE
+    cores: int = 1
 
     def studies(self) -> dict[str, optuna.Study]:
         """Open each arm's trials."""
@@ -78,6 +81,7 @@ def work(search: Search) -> None:
     samples = load_samples(search.study, verify=False, test=False)
     if samples.fingerprint != search.data:
         raise UserError(samples.table.where, "data that changed while the search went on", "data that stay")
+    decode_with(samples.images, search.cores)
     shop = Shop(search.study, samples, search.out, from_dict(search.choices))
     with Tracking(search.study.track, search.out) as tracking:
         storage.lost(lambda: _take(search, shop, tracking))
@@ -88,6 +92,7 @@ def process(search: Search, environment: dict[str, str], sender: Connection) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle: it stops this one
     os.environ.update(environment)
     end_with_parent()
+    may_have_children()  # those that decode images where there is no store of them
     stop_at_a_checkpoint()
     try:
         work(search)
@@ -174,14 +179,19 @@ def _judge(search: Search, shop: Shop, tracking: Tracking, study: optuna.Study, 
         if step < last and trial.should_prune():
             raise optuna.TrialPruned
 
+    whole = False
     try:
-        return judge(shop, arm, own, heard, tell)
+        value = judge(shop, arm, own, heard, tell)
+        whole = True
+        return value
     except optuna.TrialPruned:
+        whole = True
         forget(search.out, jobs_of(search.study, arm, own, search.data))
         raise
     except Diverged as error:
         if "student" not in error.where:
             raise
+        whole = True
         raise optuna.TrialPruned(str(error)) from None  # a result like any other: as bad as can be
     finally:
-        tracking.finish_all()
+        tracking.finish_all(whole)
