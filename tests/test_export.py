@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import stat
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -410,6 +412,24 @@ def test_runs_that_cannot_be_exported_are_refused(run, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="found something that is there; expected a new folder"):
         export_student(run, "skd", tmp_path / "there", say=lambda line: None)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o077, 0o700)])
+def test_a_bundle_appears_beside_what_an_export_of_the_same_number_has_there(tmp_path, umask, mode):
+    """As in a container that was started again, or two that share a folder; with the user's usual permissions."""
+    other = tmp_path / f"deep/.b.{os.getpid()}.part"
+    other.mkdir(parents=True)
+    before = os.umask(umask)
+    try:
+        with export._appearing(tmp_path / "deep/b") as first:
+            (first / "file").write_text("first")
+            with export._appearing(tmp_path / "deep/c/b") as second:
+                (second / "file").write_text("second")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name / "file").read_text() for name in ("deep/b", "deep/c/b")] == ["first", "second"]
+    assert stat.S_IMODE((tmp_path / "deep/b").stat().st_mode) == mode
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == [other.name, "b", "c"]
 
 
 def test_the_teacher_is_the_one_that_taught(run):

@@ -119,6 +119,40 @@ def test_the_processes_stay_for_other_epochs_and_other_feeds_of_the_images(files
     assert processes() - before == first
 
 
+def in_force(images, fabric):
+    """Count the processes that decode some images."""
+    before = processes()
+    batches(images, fabric)
+    return len(processes() - before)
+
+
+def test_there_are_not_more_processes_than_help(on_demand, fabric, monkeypatch):
+    monkeypatch.setattr(decoders, "MOST", 1)
+    assert in_force(on_demand, fabric) == 1
+
+
+@pytest.mark.parametrize(("limit", "count"), [(16, 2), (4, 1), (-1, 3)])
+def test_the_pipes_of_the_processes_take_half_of_what_may_be_open(on_demand, fabric, monkeypatch, limit, count):
+    resource = pytest.importorskip("resource")
+    on_demand.processes = 3
+    with monkeypatch.context() as patched:
+        patched.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY if limit < 0 else limit, 4096))
+        assert in_force(on_demand, fabric) == count
+
+
+@pytest.mark.parametrize(("most", "ahead"), [(decoders.MOST_AHEAD, 4), (3 << 20, 3), (1 << 20, 2), (0, 2)])
+def test_large_batches_wait_in_smaller_number_but_one_for_each_process(monkeypatch, most, ahead):
+    """Of 1 MiB each here, for two processes."""
+    images, found, in_order = DyingImages(2), [], decoders.in_order
+    monkeypatch.setattr(decoders, "MOST_AHEAD", most)
+    monkeypatch.setattr(decoders, "in_order", lambda *given: found.append(given[-1]) or in_order(*given))
+    order = [np.array([row]) for row in (1, 2, 3, 4, 5, 6, 7, 8)]
+    assert [batch[0, 0, 0, 0] for batch in decoders.decoded(images, order)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert list(decoders.decoded(images, [])) == []
+    assert found == [ahead, 4 if most else 2]
+    decoders._idle.pop(images)
+
+
 def test_two_feeds_at_once_do_not_mix(files, on_demand, fabric):
     other = torch.arange(40).flip(0)
     pairs = zip(

@@ -48,27 +48,86 @@ def test_until_the_block_ends_the_old_file_is_what_a_reader_sees(tmp_path):
         assert path.read_text() == "old"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="cannot ask for a process")
-def test_what_a_dead_process_of_this_host_left_is_removed_and_nothing_else(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait(60)
-    host = socket.gethostname()
-    removed = [f".a.npy.{host}-{ended.pid}.part", f".b.c.{host}-{ended.pid}.part"]
+def test_two_processes_of_one_number_each_write_a_whole_file(tmp_path):
+    """As in containers that share a folder and the host's name."""
+    path = tmp_path / "file"
+    with whole(path) as first, first.open("wb") as file:
+        file.write(b"1" * 100_000)
+        with whole(path) as second:
+            second.write_bytes(b"2" * 50_000)
+        assert path.read_bytes() == b"2" * 50_000
+        file.write(b"1" * 100_000)
+    assert path.read_bytes() == b"1" * 200_000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+HOST = socket.gethostname()
+
+
+@pytest.fixture
+def ended():
+    """Give the number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait(60)
+    return process.pid
+
+
+def replaced(temporary):
+    """Write as safetensors does: a file of its own in place of the first."""
+    temporary.unlink()
+    temporary.write_text("new")
+
+
+@pytest.mark.parametrize("write", [lambda temporary: temporary.write_text("new"), replaced])
+def test_what_a_living_process_writes_stays_whatever_its_number_means_here(tmp_path, monkeypatch, ended, write):
+    """In a container of this host, it may be a number that nobody has outside, or this process's own."""
+    for number in (ended, os.getpid()):
+        with monkeypatch.context() as patched:
+            patched.setattr("os.getpid", lambda number=number: number)
+            writing = whole(tmp_path / "file")
+            temporary = writing.__enter__()
+        write(temporary)
+        remove_left(tmp_path)
+        assert temporary.read_text() == "new"
+        writing.__exit__(None, None, None)
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_what_a_killed_process_of_this_host_left_is_removed_and_nothing_else(tmp_path, ended, locked):
+    """Also where this process has its number, as in a container that was started again."""
+    removed = [f".a.npy.{HOST}-{ended}-0123abcd.part", f".b.c.{HOST}-{os.getpid()}-0123abcd.part"]
     kept = [
-        f".a.npy.{host}-{os.getpid()}.part",
-        f".a.npy.{host}-1.part",
-        f".a.npy.other-{ended.pid}.part",
-        f".a.npy.not-{host}-{ended.pid}.part",
-        f".a.npy.{host}-{ended.pid}x.part",
-        f".{host}-{ended.pid}.part",
-        f"a.npy.{host}-{ended.pid}.part",
+        f".a.npy.other-{ended}-0123abcd.part",
+        f".a.npy.not-{HOST}-{ended}-0123abcd.part",
+        f".a.npy.{HOST}-{ended}x-0123abcd.part",
+        f".{HOST}-{ended}-0123abcd.part",
+        f"a.npy.{HOST}-{ended}-0123abcd.part",
         "a.npy",
     ]
-    for name in removed + kept:
+    locks = [name.replace(".part", ".lock.part") for name in removed] if locked else []
+    for name in removed + kept + locks:
         (tmp_path / name).touch()
     remove_left(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
     remove_left(tmp_path / "not there")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
+def test_where_the_file_system_cannot_lock_a_living_number_is_believed(tmp_path, ended, monkeypatch):
+    def cannot(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", cannot)
+    for number in (ended, os.getpid(), 1):
+        for suffix in (".part", ".lock.part"):
+            (tmp_path / f".a.npy.{HOST}-{number}-0123abcd{suffix}").touch()
+    remove_left(tmp_path)
+    there = sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock.part"))
+    assert there == sorted(f".a.npy.{HOST}-{number}-0123abcd.part" for number in (os.getpid(), 1))
+    with whole(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "file").read_text() == "new"
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

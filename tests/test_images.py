@@ -1,5 +1,6 @@
 """From image files to 8-bit pixels: exact values by hand, and a refusal for whatever cannot be read."""
 
+import errno
 import io
 import os
 import struct
@@ -350,6 +351,17 @@ def test_what_is_no_file_is_refused(tmp_path):
     assert refused(tmp_path / "empty.png").found == "an empty file (0 bytes)"
     assert refused(tmp_path / f"{'x' * 300}.png").found == "a file that cannot be read (File name too long)"
     assert "null" in refused(tmp_path / "a\0.png").found
+
+
+def test_too_many_open_files_are_no_fault_of_the_image(tmp_path, monkeypatch):
+    def no_more(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    path = save(tmp_path / "a.png", RAMP)
+    monkeypatch.setattr(os, "open", no_more)
+    error = refused(path)
+    assert error.found == "a file that cannot be read (Too many open files)"
+    assert error.remedy == "Let a process have more files open: ulimit -n 4096. Then run again."
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

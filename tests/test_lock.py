@@ -1,5 +1,6 @@
 """The lock: one run at a time in a folder, and nothing that is left over keeps anybody out."""
 
+import errno
 import json
 import os
 import signal
@@ -139,6 +140,26 @@ def test_without_locks_of_the_system_a_living_process_is_believed(tmp_path, hold
     holder.wait()
     with FolderLock(tmp_path) as lock:
         lock.take()
+
+
+def test_a_lock_that_was_removed_meanwhile_over_nfs_is_made_anew(tmp_path, monkeypatch):
+    """Whose run ended between our opening the file and locking it: NFS version 3 knows it no more."""
+    looks, look = [], os.fstat
+
+    def stale_at_first(number):
+        looks.append(number)
+        if len(looks) == 1:
+            (tmp_path / LOCK).unlink()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return look(number)
+
+    with FolderLock(tmp_path) as lock:
+        with monkeypatch.context() as patched:
+            patched.setattr(room.os, "fstat", stale_at_first)
+            lock.take()
+        assert len(looks) == 2
+        with pytest.raises(UserError, match="a run that goes on"), FolderLock(tmp_path) as other:
+            other.take()
 
 
 def test_a_second_run_is_refused_and_loses_nothing(tmp_path):

@@ -1,10 +1,12 @@
 """A file in a store is the old one or the whole new one, also where the store is a file system."""
 
+import ftplib
 from pathlib import Path
 
 import pytest
 
 from subclass_kd import mirror
+from subclass_kd.errors import UserError
 
 local = pytest.importorskip("fsspec.implementations.local").LocalFileSystem
 
@@ -64,3 +66,25 @@ def test_a_store_whose_rename_replaces_nothing_has_the_new_file_too(checkpoint, 
     file.write_text("step 21")
     remote.put(file, ".a.checkpoint")
     assert stored(tmp_path) == {".a.checkpoint": "step 21"}
+
+
+@pytest.mark.parametrize("error", [ftplib.error_perm("550 No such file"), OSError("STATUS_OBJECT_NAME_NOT_FOUND")])
+def test_a_store_with_an_error_of_its_own_for_no_file_loses_no_finished_job(checkpoint, tmp_path, monkeypatch, error):
+    """As FTP and SMB: a job shorter than a look at its checkpoint has put none, and nothing is left of one."""
+    (remote, file), path, refuses = checkpoint, ".a.checkpoint", []
+
+    def remove(self, target):
+        if refuses or not Path(target).exists():
+            raise error
+        Path(target).unlink()
+
+    monkeypatch.setattr(local, "rm_file", remove)
+    with mirror.kept_in_store(remote, tmp_path / "there", path):
+        pass
+    remote.put(file, path)
+    refuses.append(True)
+    with pytest.raises(UserError, match=f"{path}: found {type(error).__name__}: "):
+        remote.remove(path)
+    refuses.clear()
+    remote.remove(path)
+    assert stored(tmp_path) == {}

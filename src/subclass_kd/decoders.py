@@ -27,14 +27,17 @@ from subclass_kd.errors import UserError
 from subclass_kd.processes import end_with_parent, no_main
 
 Rows = NDArray[np.int64]  # (B,), of all images
-AHEAD = 2  # batches for each process, decoded before they are asked for
+AHEAD = 2  # batches for each process, decoded before they are asked for; fewer, at least one, if they are large
+MOST_AHEAD = 1 << 30  # bytes of all that wait
+MOST = 32  # processes; each holds a batch and a list of all files
+DESCRIPTORS = 4  # that each takes of this process: an end of two pipes, and two that tell of its end
 
 # Processes that decode and wait for more to do, by what they decode; they end with the images.
 _idle: WeakKeyDictionary[OnDemand, list[_Decoders]] = WeakKeyDictionary()
 
 
 def decoded(images: OnDemand, order: list[Rows]) -> Iterator[NDArray[np.uint8]]:
-    """Give the images (B, C, H, W) of each batch, decoded by ``images.processes`` processes.
+    """Give the images (B, C, H, W) of each batch, decoded by up to ``images.processes`` processes.
 
     They are started by the first epoch and kept for the next, and for other feeds of the same images, until the images
     are forgotten or this process ends, however that comes about.
@@ -80,10 +83,11 @@ class _Decoders:
     """
 
     def __init__(self, images: OnDemand) -> None:
-        context, theirs = _context(), images.copy()
+        context, theirs, count = _context(), images.copy(), _most(images.processes)
+        self._image = int(np.prod(images.shape[1:]))  # bytes
         self._all: list[_Decoder] = []
         self._free: SimpleQueue[_Decoder] = SimpleQueue()
-        self._threads = ThreadPoolExecutor(images.processes)
+        self._threads = ThreadPoolExecutor(count)
         # Not when Python exits: then the processes are ended as all that are daemonic, by the process they belong to.
         weakref.finalize(self, _kill, self._all).atexit = False
         multiprocessing.resource_tracker.ensure_running()  # first: starting it lets Ctrl-C through again
@@ -91,7 +95,7 @@ class _Decoders:
             no_main(),
             _no_interrupt(),
         ):  # each process starts with what is blocked here: Ctrl-C is its parent's to handle
-            for _ in range(images.processes):
+            for _ in range(count):
                 asked, rows = context.Pipe(duplex=False)
                 answers, said = context.Pipe(duplex=False)
                 process = context.Process(target=_decode, args=(theirs, asked, said), daemon=True)  # type: ignore[attr-defined]
@@ -103,7 +107,10 @@ class _Decoders:
 
     def batches(self, order: list[Rows]) -> Iterator[NDArray[np.uint8]]:
         """Give the images of each batch, some of them decoded before they are asked for."""
-        return in_order(self._threads, lambda number: self._ask(order[number]), len(order), AHEAD * len(self._all))
+        count, largest = len(self._all), max(map(len, order), default=0) * self._image
+        # At least one for each process, or some would have nothing to do; as many are in the processes anyway.
+        ahead = max(count, min(AHEAD * count, MOST_AHEAD // max(1, largest)))
+        return in_order(self._threads, lambda number: self._ask(order[number]), len(order), ahead)
 
     def _ask(self, rows: Rows) -> NDArray[np.uint8]:
         decoder = self._free.get()
@@ -130,6 +137,17 @@ class _Decoders:
 def _kill(decoders: list[_Decoder]) -> None:
     for decoder in decoders:
         decoder.process.kill()
+
+
+def _most(processes: int) -> int:
+    """Say how many processes there may be of so many: their pipes take half of what this one may have open at most."""
+    if sys.platform == "win32":  # which has no such limit
+        return min(processes, MOST)
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = MOST if limit == resource.RLIM_INFINITY else limit // 2 // DESCRIPTORS
+    return max(1, min(processes, MOST, room))
 
 
 def _death(process: BaseProcess) -> UserError:

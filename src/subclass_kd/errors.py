@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MORE_FILES = "Let a process have more files open: ulimit -n 4096. Then run again."
+
 
 class UserError(Exception):
     """The user's input is wrong: where, what was found, what was expected, and how to mend it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,19 +143,21 @@ def _appearing(out: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``out`` that becomes it when the block ends well, and goes when it does not."""
     if out.exists():
         raise UserError(str(out), "something that is there", "a new folder", "Give another -o, or remove it.")
-    temporary = out.absolute().with_name(f".{out.name}.{os.getpid()}.part")
+    parent = out.absolute().parent
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for path in temporary.iterdir():
-            path.chmod(temporary.stat().st_mode & 0o666)  # safetensors' own files are for one user alone
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        sync_folder(temporary)
-        temporary.rename(out)
-        sync_folder(temporary.parent)
+        parent.mkdir(parents=True, exist_ok=True)
+        # For this user alone; so the bundle is a folder in it, which gets the user's usual permissions.
+        with tempfile.TemporaryDirectory(".part", f".{out.name}.", parent, ignore_cleanup_errors=True) as beside:
+            temporary = Path(beside) / out.name
+            temporary.mkdir()
+            yield temporary
+            for path in temporary.iterdir():
+                path.chmod(temporary.stat().st_mode & 0o666)  # safetensors' own files are for one user alone
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+            sync_folder(temporary)
+            temporary.rename(out)
+        sync_folder(parent)
     except OSError as error:
         found = error.strerror or str(error)
         raise UserError(str(out), found, "a folder that can be written", "Give another -o.") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from subclass_kd.errors import UserError
-from subclass_kd.lock import lives
+from subclass_kd.lock import hold, lives
 
 
 @contextmanager
@@ -25,32 +26,63 @@ def whole(path: Path) -> Iterator[Path]:
     file is removed and ``path`` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # With the host: on a shared folder, two machines may have processes of one number.
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
-    try:
-        temporary.touch()  # here, so that the file gets the user's usual permissions, whatever writes it
-        permissions = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(permissions)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # With host and number, for who cleans up; at random, since containers that share both may write here as well.
+    name = f".{path.name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f"{name}.part")
+    with _held(path.with_name(f"{name}.lock.part")):
+        try:
+            temporary.touch()  # here, so that the file gets the user's usual permissions, whatever writes it
+            permissions = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(permissions)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a lock for a temporary file as long as the block goes on: who can take it knows that the writer has died.
+
+    It is a file beside that one. Libraries put a file of their own in the place of a temporary one, and on SMB nobody
+    could write to one that is locked, not even its owner by another handle.
+    """
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            hold(file)
+            yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def remove_left(folder: Path) -> None:
     """Remove the temporary files in a folder of processes of this host that were killed while they wrote.
 
-    Those of living processes stay, and those of other hosts, of which that cannot be seen from here.
+    Those that a living process holds stay, in whatever container of this host. Where the file system cannot lock, a
+    process of the same number is believed to be the writer. Those of other hosts stay too, since many a file system
+    locks for one host only.
     """
-    of_this_host = re.compile(rf"\..*\.{re.escape(socket.gethostname())}-(\d+)\.part", re.DOTALL)
+    of_this_host = re.compile(rf"(\..*\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]{{8}})\.part", re.DOTALL)
     for path in folder.glob(".*.part"):
         name = of_this_host.fullmatch(path.name)
-        if name is not None and not lives(int(name[1])):
-            with contextlib.suppress(OSError):  # another user's, or another process was faster
-                path.unlink()
+        if name is not None:
+            with contextlib.suppress(OSError):  # another user's
+                _remove_unless_held(path, path.with_name(f"{name[1]}.lock.part"), int(name[2]))
+
+
+def _remove_unless_held(path: Path, lock: Path, process: int) -> None:
+    """Remove a temporary file and its lock, which is there as long as a writer is, unless the writer lives."""
+    try:
+        with lock.open("r+", encoding="utf-8") as file:
+            left = hold(file)
+    except FileNotFoundError:
+        left = True
+    if left or (left is None and not lives(process)):
+        path.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

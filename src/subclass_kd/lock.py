@@ -70,7 +70,7 @@ class FolderLock:
         """Say whether the file that is held is the one that the path names."""
         try:
             return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
-        except FileNotFoundError:
+        except OSError:  # no such file, or over NFS a stale one
             return False
 
     def _taken(self, by: dict[str, Any]) -> UserError:

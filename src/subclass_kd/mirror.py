@@ -100,8 +100,11 @@ class RemoteFolder:
         return not self._store.exists(path)
 
     def _remove(self, target: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self._store.rm_file(target)
+        except Exception:  # where there is no file, each store raises its own
+            if self._store.exists(target):
+                raise
 
     def _try(self, action: Callable[[], T], path: str = "") -> T:
         try:

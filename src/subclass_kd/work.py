@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from subclass_kd.config import Network, Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.device import make_fabric, make_team_fabric, teacher_fabric
 from subclass_kd.epoch import Epoch
-from subclass_kd.errors import UserError
+from subclass_kd.errors import MORE_FILES, UserError
 from subclass_kd.feeding import Feed
 from subclass_kd.files import fingerprint, write_json
 from subclass_kd.plan import Job
@@ -58,6 +59,8 @@ def make(
         raise UserError(jobs[0].path, "too little memory on the device", expected, remedy) from error
     except OSError as error:
         where, found = str(error.filename or out / jobs[0].path), error.strerror or str(error)
+        if error.errno == errno.EMFILE:
+            raise UserError(where, found, "a limit that leaves room for what the run opens", MORE_FILES) from error
         raise UserError(where, found, "a disk to read from and write to", "Mend that and run again.") from error
 
 

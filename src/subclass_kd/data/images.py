@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subclass_kd.data.members import AnyPath, Member
-from subclass_kd.errors import UserError
+from subclass_kd.errors import MORE_FILES, UserError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -192,7 +193,8 @@ def _blamed(error: Exception, path: AnyPath) -> UserError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return UserError(str(path), "no file", "an image")
     if isinstance(error, OSError) and error.strerror:
-        return UserError(str(path), f"a file that cannot be read ({error.strerror})", "an image")
+        remedy = MORE_FILES if error.errno == errno.EMFILE else ""
+        return UserError(str(path), f"a file that cannot be read ({error.strerror})", "an image", remedy)
     # The first line: pydicom adds a traceback to some.
     reason = (str(error) or type(error).__name__).splitlines()[0]
     found = f"an image that cannot be decoded ({reason})"
