@@ -17,6 +17,11 @@ ADVICE: dict[str, tuple[str, str]] = {
         "The study is too small to tell such a gain from none.",
         "The seeds (key seeds) and images named here; with data.folds every image is tested once a seed.",
     ),
+    "other test images": (
+        "The test images differ from those that were learned from. Classes are decided at a probability of one half, "
+        "which need not fit them, and then F1 says little of what a student can tell apart.",
+        "AUROC, which no threshold decides, beside F1; training and validation images like those of the test.",
+    ),
     "weak teacher": (
         "The student that learns alone is nearly as good as its teacher, which has little to teach it.",
         "A better teacher: more teacher.epochs, a larger teacher.model, teacher.pretrained, larger images for it "
@@ -83,6 +88,7 @@ def diagnose(results: Mapping[str, Any], facts: Mapping[str, Any] | None = None)
         known, subclasses = facts or {}, len(results["data"]["subclasses"])
         found |= {
             "too few seeds or images": conditions.too_few(results["comparisons"]),
+            "other test images": conditions.other_test(results),
             "weak teacher": conditions.weak_teacher(results),
             "one-hot targets": conditions.one_hot(known),
             "memorised targets": conditions.memorised(results),
