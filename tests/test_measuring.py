@@ -10,6 +10,7 @@ from subclass_kd import measuring
 from subclass_kd.arithmetic import Arithmetic
 from subclass_kd.cache import cache_folder
 from subclass_kd.config import Student, Study, Teacher
+from subclass_kd.device import computes_bfloat16
 from subclass_kd.measuring import choose, layouts, precisions
 from subclass_kd.networks import SmallConvNet
 
@@ -95,6 +96,10 @@ def test_the_users_own_network_keeps_the_usual_layout_and_the_users_precision_ru
     assert precisions(Study(device="cpu", precision="float32")) == ("float32",)
     assert precisions(Study(device="cpu", precision="bfloat16")) == ("bfloat16",)
     assert precisions(Study(device="cpu"))[0] == "float32"
+
+
+def test_tests_are_run_in_float32():
+    assert not computes_bfloat16(Study(device="cpu"))
 
 
 def test_bfloat16_is_a_candidate_where_the_device_computes_in_it(monkeypatch):
