@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A clock chooses between float32 and bfloat16 where a CPU computes in both, so two runs need not agree on it. Tests hold
-# digits against each other, so they leave bfloat16 out, in a way that the processes which they start inherit.
+# A clock chooses between float32 and bfloat16 where a CPU computes in both, so two runs need not agree on it. Tests
+# hold digits against each other, so they leave bfloat16 out, in a way that the processes which they start inherit.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
