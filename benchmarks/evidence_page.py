@@ -28,6 +28,7 @@ How many seeds a table shall have was fixed before it was run, in `benchmarks/ev
 `benchmarks/dose_response.py`); a table with fewer is an interim one, and its verdicts are not final: who looks again
 and again at growing results finds something in the end. `evidence/seeds/` keeps the results of each seed and what its
 students said, so that seeds of several sittings and machines make one table; those that are kept are not trained again.
+Minutes are wall time on machines that had other work too and were halted at times: upper bounds.
 
 `--runs` names a folder that keeps the runs; `--chest` one with the X-rays' train/ and test/
 ([doi:10.17632/rscbjbr9sj.2](https://doi.org/10.17632/rscbjbr9sj.2)); `--fashion` one with the four IDX files of
