@@ -22,7 +22,8 @@ each run, the others what is shown here.
 Numbers are means over seeds, ± half of their 95 % interval over seeds. Differences are over seeds **and** test images
 (or patients, where they are known), with Holm's correction over the pairs of a table ([statistics](statistics.md));
 "inconclusive" is not "equal". A difference of errors is a gain when it is negative. AUROC, which no threshold decides,
-became a third measure after the official split's table had been seen: in that table it is exploratory.
+became a third measure after the official split's table had been seen: in that table it is exploratory. The three are
+not corrected for one another.
 
 How many seeds a table shall have was fixed before it was run, in `benchmarks/evidence_tables.py` (dose and response: in
 `benchmarks/dose_response.py`); a table with fewer is an interim one, and its verdicts are not final: who looks again
@@ -104,7 +105,8 @@ def verdicts(tables: dict[str, dict[str, Any]]) -> str:
         for variant, row in table["variants"].items():
             if row["differences"]["f1"][0]["seeds"] < TABLES[name].seeds:
                 continue
-            whole.append(variant)
+            where = f"{TABLES[name].title.partition(',')[0].partition(':')[0]}, {variant}"
+            whole.append(where)
             for metric, rows in row["differences"].items():
                 for each in rows:
                     points, interval, p, verdict = evidence_markdown.difference_cells(each)
@@ -112,7 +114,7 @@ def verdicts(tables: dict[str, dict[str, Any]]) -> str:
                         what = evidence_markdown.METRICS[metric].partition(",")[0]
                         pair = f"`skd` - `{each['reference']}`"
                         seen = ", exploratory" if metric in TABLES[name].exploratory else ""
-                        lines.append(f"- {variant}, {what}{seen}: {pair} {points} ({interval}), {verdict}, p {p}")
+                        lines.append(f"- {where}, {what}{seen}: {pair} {points} ({interval}), {verdict}, p {p}")
     if not whole:
         return "No table has all its seeds yet."
     said = "\n\n" + "\n".join(lines) if lines else " none; all are inconclusive."
