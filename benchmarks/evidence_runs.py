@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.evidence_auroc import auroc_left_out
 from benchmarks.evidence_blocks import (
     Block,
     decided_by,
@@ -33,6 +32,7 @@ from subclass_kd.config import Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_samples
 from subclass_kd.files import write_json
+from subclass_kd.jackknife import auroc_left_out
 from subclass_kd.results import class_log_probs, describe
 from subclass_kd.study import run_study
 

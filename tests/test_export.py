@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -24,7 +25,7 @@ from subclass_kd.bundle_statement import state
 from subclass_kd.calibration import calibrated, fit_temperature, log_loss, parse_rule, threshold_for
 from subclass_kd.candidates import best_student, open_run
 from subclass_kd.cli import app
-from subclass_kd.counts import Counts, f1_share, share
+from subclass_kd.counts import Counts, auroc_interval, f1_share, mean_interval, share, wilson
 from subclass_kd.deployed import Deployed, to_onnx
 from subclass_kd.errors import UserError
 from subclass_kd.export import export_student
@@ -112,12 +113,22 @@ def test_thresholds_are_the_best_of_all(seed):
         _, reached = threshold_for(f"specificity={wanted}", probs, truth)
         assert reached["specificity"] >= wanted
         assert reached["sensitivity"] == sensitivity[specificity >= wanted].max()
+        # Of thresholds that find as many, the one that raises the fewest false alarms
+        assert reached["specificity"] == specificity[sensitivity == reached["sensitivity"]].max()
         _, reached = threshold_for(f"sensitivity={wanted}", probs, truth)
         assert reached["specificity"] == specificity[sensitivity >= wanted].max()
+        assert reached["sensitivity"] == sensitivity[specificity == reached["specificity"]].max()
+    for miss in (0.2, 1, 7.5):
+        _, reached = threshold_for(f"cost={miss}", probs, truth)
+        cost = miss * truth.sum() * (1 - sensitivity) + (~truth).sum() * (1 - specificity)
+        found = miss * truth.sum() * (1 - reached["sensitivity"]) + (~truth).sum() * (1 - reached["specificity"])
+        assert found == pytest.approx(cost.min())
     assert threshold_for("0.3", probs, truth)[0] == 0.3
 
 
-@pytest.mark.parametrize("rule", ["youdn", "f1=2", "specificity", "specificity=1.5", "0", "1", "nan", "x=0.5", ""])
+@pytest.mark.parametrize(
+    "rule", ["youdn", "f1=2", "specificity", "specificity=1.5", "cost=0", "cost=inf", "0", "1", "nan", "x=0.5", ""]
+)
 def test_rules_that_are_none_are_refused(rule):
     with pytest.raises(UserError, match="youden, f1, specificity=S"):
         parse_rule(rule)
@@ -130,12 +141,63 @@ def test_intervals_are_those_of_scipy_and_of_a_bootstrap_of_images():
     truth, called = np.repeat([1, 0, 1, 0], [40, 10, 12, 60]) > 0, np.repeat([1, 1, 0, 0], [40, 10, 12, 60]) > 0
     found = f1_share(truth, called)
     assert found["value"] == pytest.approx(f1_score(truth, called))
+    of_jaccard = stats.binomtest(40, 62).proportion_ci(method="wilson")
+    assert found["ci95"] == pytest.approx([2 * end / (1 + end) for end in of_jaccard])
     random = np.random.default_rng(1)
     drawn = [random.integers(0, len(truth), len(truth)) for _ in range(2000)]
     twice = [2 * (truth[r] & called[r]).sum() / (truth[r].sum() + called[r].sum()) for r in drawn]
-    assert found["ci95"] == pytest.approx(list(np.percentile(twice, [2.5, 97.5])), abs=0.01)
+    assert found["ci95"] == pytest.approx(list(np.percentile(twice, [2.5, 97.5])), abs=0.015)
     assert f1_share(np.zeros(5, bool), np.zeros(5, bool)) == {"value": None, "ci95": None, "of": 5}
     assert Counts.of(truth, called) == Counts(tp=40, fp=10, fn=12, tn=60)
+
+
+@pytest.mark.parametrize(
+    ("n", "share_of_positives", "sensitivity", "specificity"),
+    [(40, 0.3, 0.97, 0.99), (100, 0.1, 0.9, 0.99), (300, 0.5, 0.8, 0.9)],
+)
+def test_the_interval_of_f1_covers_also_where_few_are_wrong(n, share_of_positives, sensitivity, specificity):
+    """A bootstrap over images gives one of no width where all are right: of 40 images in half of the samples."""
+    random, draws = np.random.default_rng(0), 2000
+    cells = np.array([share_of_positives * sensitivity, (1 - share_of_positives) * (1 - specificity)])
+    cells = np.array([*cells, share_of_positives * (1 - sensitivity)])
+    truth, inside = 2 * cells[0] / (2 * cells[0] + cells[1] + cells[2]), 0
+    for tp, fp, fn, tn in random.multinomial(n, [*cells, 1 - cells.sum()], size=draws):
+        is_positive = np.repeat([True, False, True, False], [tp, fp, fn, tn])
+        low, high = f1_share(is_positive, np.repeat([True, True, False, False], [tp, fp, fn, tn]))["ci95"]
+        inside += low <= truth <= high
+    assert 0.935 <= inside / draws <= 0.985
+    assert f1_share(np.arange(20) < 8, np.arange(20) < 8)["ci95"] == pytest.approx([0.806, 1.0], abs=1e-3)
+
+
+def test_the_interval_of_an_auroc_covers_and_heeds_patients():
+    random, area = np.random.default_rng(1), 0.9
+    apart = math.sqrt(2) * stats.norm.ppf(area)
+    for positives, negatives in ((15, 150), (60, 60)):
+        truth = np.arange(positives + negatives) < positives
+        ends = np.array([auroc_interval(random.normal(apart * truth), truth) for _ in range(400)])
+        assert 0.91 <= ((ends[:, 0] <= area) & (area <= ends[:, 1])).mean() <= 0.99
+    scores = random.normal(apart * truth)
+    three = [np.repeat(each, 3) for each in (scores, truth, np.arange(120))]  # of each patient the same image thrice
+    assert auroc_interval(*three) == pytest.approx(auroc_interval(scores, truth))
+    narrow = auroc_interval(*three[:2])
+    assert narrow[1] - narrow[0] < 0.65 * np.subtract(*auroc_interval(scores, truth)[::-1])
+    assert auroc_interval(1.0 * truth, truth) == pytest.approx(wilson(60, 60, units=60))
+    assert auroc_interval(scores, truth, groups=~truth) is None  # all positives are of one patient
+    folds, moved = np.arange(120) % 2, truth + 0.0
+    moved[folds == 1] -= 5.0  # each fold is in order, both together are not
+    assert auroc_interval(moved, truth, None, folds) == pytest.approx(wilson(60, 60, units=60))
+    assert auroc_interval(moved, truth)[1] < 0.9
+    columns = np.stack([scores, -scores], 1)
+    both = auroc_interval(columns, np.stack([truth, ~truth], 1))
+    assert both == pytest.approx(auroc_interval(scores, truth))
+
+
+def test_the_interval_of_a_mean_is_student_s():
+    values = np.random.default_rng(2).random(30)
+    expected = stats.t.interval(0.95, 29, values.mean(), stats.sem(values))
+    assert mean_interval(values) == pytest.approx(expected)
+    assert mean_interval(np.repeat(values, 4), np.repeat(np.arange(30), 4)) == pytest.approx(expected)
+    assert mean_interval(values, np.zeros(30)) is None
 
 
 def test_the_interval_of_f1_over_patients_is_the_jackknife_s():
@@ -166,7 +228,7 @@ def test_the_card_says_whether_patients_or_images_are_sampled(run, patients):
     card = model_card(stated | results)
     alone = stated["test"]["subclasses"][0]["right"]
     if patients is None:
-        assert "over images, each taken by itself (F1: bootstrap; others: Wilson)" in " ".join(card.split())
+        assert "over images, each taken by itself (Wilson; AUROC: jackknife; Brier: Student)" in " ".join(card.split())
         assert "Patients or slides of the test images are not known." in card
         assert alone["ci95"] is not None
     else:

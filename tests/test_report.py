@@ -20,6 +20,7 @@ from scipy.stats import binomtest
 from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
+from subclass_kd.calibration import calibrated, fit_temperature
 from subclass_kd.counts import share_interval, wilson
 from subclass_kd.errors import UserError
 from subclass_kd.report import refresh_report, write_report
@@ -28,7 +29,6 @@ from subclass_kd.report.folder import open_run
 from subclass_kd.report.measures import (
     GRID,
     LEVEL_OF_BOTH,
-    choose_threshold,
     precision_recall,
     predictive_intervals,
     predictive_values,
@@ -178,29 +178,6 @@ def test_wilson_is_scipys(right, n, level):
     assert wilson(right, n, level) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_thresholds_are_those_of_trying_all():
-    random = np.random.default_rng(0)
-    for _ in range(50):
-        truth = random.random(40) < 0.4
-        truth[:2] = True, False
-        scores = np.round(np.clip(random.normal(0.4 + 0.2 * truth, 0.2), 0, 1), 1)  # many ties
-        tried = [0, *(np.unique(scores)[1:] + np.unique(scores)[:-1]) / 2, math.inf]
-        sens = np.array([(scores[truth] >= t).mean() for t in tried])
-        spec = np.array([(scores[~truth] < t).mean() for t in tried])
-
-        def at(rule, scores=scores, truth=truth, **more):
-            t = choose_threshold(scores, truth, rule, **more)
-            return (scores[truth] >= t).mean(), (scores[~truth] < t).mean()
-
-        assert sum(at("youden")) == pytest.approx((sens + spec).max())
-        found = at("specificity", specificity=0.8)
-        assert found[1] >= 0.8
-        assert found[0] == sens[spec >= 0.8].max()
-        costs = 3 * truth.sum() * (1 - sens) + (~truth).sum() * (1 - spec)
-        sensitivity, specificity = at("cost", miss_cost=3)
-        assert 3 * truth.sum() * (1 - sensitivity) + (~truth).sum() * (1 - specificity) == pytest.approx(costs.min())
-
-
 def test_predictive_values_are_bayes_and_their_intervals_cover():
     ppv, npv = predictive_values(0.8, 0.95, 0.02)
     assert ppv == pytest.approx(0.8 * 0.02 / (0.8 * 0.02 + 0.05 * 0.98))
@@ -278,16 +255,37 @@ def test_the_answer_comes_first_with_its_interval(made):
     )
 
 
+def test_of_folds_curves_and_areas_are_the_mean_of_each_fold_s_own(made):
+    folder, parts, _ = made
+    shown = content(open_run(folder), Choices(), images=False)
+    areas, precisions = [], []
+    for seed in SEEDS:
+        for labels, logits in parts:
+            powers = np.exp(logits["skd", seed]["test"].astype(float))
+            scores, truth = powers[:, PARENT == 1].sum(1) / powers.sum(1), PARENT[labels["test"]] == 1
+            areas.append(roc_auc_score(truth, scores))
+            precisions.append(average_precision_score(truth, scores))
+    row = next(each for each in shown["areas"] if each["name"] == "skd")
+    assert np.mean(row["ap"]) == pytest.approx(np.mean(precisions))
+    low, high = row["best_ci95"]
+    of_best = np.mean(areas[len(parts) :])  # of seed 7
+    assert 0.5 < low < of_best < high < 1
+
+
 def test_operating_points_by_hand(made):
     folder, parts, _ = made
     found = {row["rule"]: row for row in content(open_run(folder), Choices(), images=False)["operating"]}
     right, of = np.zeros(2), np.zeros(2)
-    thresholds = []
+    thresholds, temperatures = [], []
     for labels, logits in parts:  # seed 7 is best on validation
-        probs = {}
+        of_class = {}
         for split, values in logits["skd", 7].items():
             powers = np.exp(values.astype(float))
-            probs[split] = powers[:, PARENT == 1].sum(1) / powers.sum(1)
+            of_class[split] = np.log(
+                np.stack([powers[:, c == PARENT].sum(1) for c in (0, 1)], 1) / powers.sum(1)[:, None]
+            )
+        temperatures.append(fit_temperature(of_class["validation"], PARENT[labels["validation"]]))
+        probs = {split: calibrated(values, temperatures[-1])[:, 1] for split, values in of_class.items()}
         positive = PARENT[labels["validation"]] == 1
         scores = probs["validation"]
         between = np.convolve([0, *sorted(scores), 1], [0.5, 0.5], "valid")
@@ -297,12 +295,30 @@ def test_operating_points_by_hand(made):
         right += [(called & truth).sum(), (~called & ~truth).sum()]
         of += [truth.sum(), (~truth).sum()]
     assert found["youden"]["thresholds"] == pytest.approx(thresholds)
+    assert found["youden"]["temperatures"] == pytest.approx(temperatures)
+    assert abs(temperatures[0] - 1) > 0.05  # or nothing is told of it
     assert found["youden"]["sensitivity"] == right[0] / of[0]
     assert found["youden"]["specificity"] == right[1] / of[1]
     assert found["youden"]["sensitivity_ci95"] == pytest.approx(wilson(right[0], of[0]))
     at = found["youden"]["predictive"][0]
     assert at["ppv"] == pytest.approx(right[0] / (right[0] + of[1] - right[1]))
     assert [row["prevalence"] for row in found["cost"]["predictive"]][1:] == [0.01, 0.05, 0.2, 0.5]
+
+
+def test_rules_and_prevalences_stand_as_they_were_given(made, tmp_path):
+    folder, _, _ = made
+    choices = Choices(specificity=0.995, miss_cost=2.5, prevalences=(0.0004, 0.00125))
+    text = Page(write_report(folder, tmp_path / "page.html", choices).read_text("utf-8")).texts
+    shown = " ".join(data.strip() for _, data in text)
+    assert "specificity ≥ 99.5 % on validation" in shown
+    assert "a miss costing 2.5 false alarms" in shown
+    assert [data for where, data in text if where[-1:] == ("td",) and data in ("0.04", "0.125")] == [
+        "0.04",
+        "0.125",
+    ] * 3
+    lead = next(row for row in content(open_run(folder), choices, images=False)["operating"] if row["rule"] == "youden")
+    assert f"chose by Youden's rule, finds {100 * lead['sensitivity']:.1f} %" in " ".join(shown.split())
+    assert "Deciding by the highest probability, without a threshold, all students of skd together" in shown
 
 
 def test_matrices_and_subclasses_by_hand(made):
@@ -439,7 +455,12 @@ def test_three_classes(tmp_path, monkeypatch):
         (PARENT[labels["test"]] == 1).sum(),
         (PARENT[labels["test"]] != 1).sum(),
     )
-    assert "mean of all 3 classes" in write_report(tmp_path / "run").read_text("utf-8")
+    text = " ".join(write_report(tmp_path / "run").read_text("utf-8").split())
+    assert "mean of all 3 classes" in text
+    lead = shown["operating"][0]  # a bundle of three classes decides so
+    assert f"deciding by its highest probability, finds {100 * lead['sensitivity']:.1f} % of the test images" in text
+    assert "a bundle of 3 classes decides by the highest probability" in text
+    assert "200 % is the worst" in text
 
 
 def test_a_report_is_made_anew_only_after_new_results(tmp_path):
@@ -465,7 +486,7 @@ def test_images_that_were_left_out_stay_out_until_they_are_asked_for(tmp_path):
         page = refresh_report(run).read_text("utf-8")
         assert "cmd()" not in page
         assert "left out by --no-images" in page
-        assert "<td>3.0</td>" in page
+        assert "<td>3</td>" in page
     (run / "report.html").unlink()
     assert "cmd()" not in refresh_report(run).read_text("utf-8")
     assert "cmd()" in write_report(run, images=True).read_text("utf-8")

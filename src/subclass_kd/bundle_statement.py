@@ -15,7 +15,7 @@ from subclass_kd import bundle, store
 from subclass_kd.bundle_manifest import SCHEMA
 from subclass_kd.calibration import calibrated, fit_temperature, log_loss, threshold_for
 from subclass_kd.candidates import Candidate, Run
-from subclass_kd.counts import Counts, f1_share, share
+from subclass_kd.counts import Counts, auroc_interval, f1_share, mean_interval, share
 from subclass_kd.deployed import OPSET
 from subclass_kd.evaluation import class_metrics
 from subclass_kd.results import class_log_probs
@@ -88,7 +88,8 @@ def state(run: Run, students: list[Candidate], rule: str) -> dict[str, Any]:
         "decision": decision,
         "test": _on_test(run, probs["test"], labels["test"], decision["threshold"])
         | {key: {"before": before[key], "after": after[key]} for key in ("ece", "brier")}
-        | {"auroc": after["auroc"]},
+        | {"auroc": after["auroc"]}
+        | _intervals(run, probs["test"], labels["test"]),
         "results": {"arm": run.results["arms"][best.arm], "teachers": run.results["teachers"]},
         "data": run.results["data"],
         "study": run.results["study"],
@@ -128,6 +129,20 @@ def _on_test(
         "npv": share_of(~is_positive, ~called),
         "subclasses": rows,
     }
+
+
+def _intervals(run: Run, probs: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Give 95 % intervals of AUROC and of the calibrated Brier score; ECE, which is biased upwards, has none."""
+    samples = run.samples
+    groups = None if samples.groups is None else samples.groups[samples.test]
+    # With two classes the second column repeats the first
+    columns = [samples.positive] if samples.hierarchy.num_classes == 2 else list(range(samples.hierarchy.num_classes))
+    truth = labels[:, None] == columns  # (N, 1) or (N, C)
+    ends = {
+        "auroc_ci95": auroc_interval(probs[:, columns], truth, groups),
+        "brier_ci95": mean_interval(((probs[:, columns] - truth) ** 2).sum(axis=1), groups),
+    }
+    return {key: None if pair is None else list(pair) for key, pair in ends.items()}
 
 
 def _preprocessing(run: Run) -> str:

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from subclass_kd.errors import UserError
 
-RULES = "youden, f1, specificity=S or sensitivity=S with S between 0 and 1, or a threshold between 0 and 1"
+RULES = (
+    "youden, f1, specificity=S or sensitivity=S with S between 0 and 1, cost=C with C above 0, "
+    "or a threshold between 0 and 1"
+)
 TEMPERATURES = (0.05, 20.0)  # beyond these, validation images are too few or all right
 
 
@@ -87,13 +90,15 @@ def threshold_for(
 ) -> tuple[float, dict[str, float]]:
     r"""Choose the threshold t of the decision "positive if its probability is at least t" on validation images.
 
-    Candidates lie halfway between neighbouring probabilities, where rounding turns no decision; of equally good ones,
-    the nearest to 0.5 is taken.
+    Candidates lie halfway between neighbouring probabilities, where rounding turns no decision; of those that a rule
+    finds equally good, the nearest to 0.5 is taken.
 
     - ``youden``: highest sensitivity + specificity - 1 (Youden 1950,
       https://doi.org/10.1002/1097-0142(1950)3:1%3C32::AID-CNCR2820030106%3E3.0.CO;2-3).
     - ``f1``: highest 2 tp / (2 tp + fp + fn).
-    - ``specificity=S``: highest sensitivity where specificity is at least S; ``sensitivity=S`` likewise.
+    - ``specificity=S``: highest sensitivity where specificity is at least S, and of those the highest specificity;
+      ``sensitivity=S`` likewise.
+    - ``cost=C``: least C fn + fp, a miss costing C false alarms.
     - a number: that threshold.
 
     Args:
@@ -110,6 +115,8 @@ def threshold_for(
     >>> probs, truth = np.array([0.1, 0.3, 0.6, 0.8]), np.array([False, True, False, True])
     >>> round(threshold_for("specificity=0.9", probs, truth)[0], 6)
     0.7
+    >>> threshold_for("cost=5", probs, truth)[1]["sensitivity"]
+    1.0
     """
     name, wanted = parse_rule(rule)
     positive_probs = positive_probs.astype(np.float32)  # as a student in use gives them
@@ -120,17 +127,21 @@ def threshold_for(
     tp, fp = len(ones) - fn, len(zeros) - tn
     sensitivity, specificity = tp / len(ones), tn / len(zeros)
     f1 = 2 * tp / (2 * tp + fp + fn)
-    scores = {
-        "youden": sensitivity + specificity,
-        "f1": f1,
-        "specificity": np.where(specificity >= wanted, sensitivity, -1.0),
-        "sensitivity": np.where(sensitivity >= wanted, specificity, -1.0),
-        "fixed": np.zeros(1),
+    none = np.zeros(len(candidates))
+    # What is to be highest, and what of equals
+    scores, second = {
+        "youden": (sensitivity + specificity, none),
+        "f1": (f1, none),
+        "specificity": (np.where(specificity >= wanted, sensitivity, -math.inf), specificity),
+        "sensitivity": (np.where(sensitivity >= wanted, specificity, -math.inf), sensitivity),
+        "cost": (-(wanted * fn + fp) / (wanted * len(ones) + len(zeros)), none),
+        "fixed": (none, none),
     }[name]
-    if scores.max() < 0:
+    if scores.max() == -math.inf:
         found, expected = f"{rule}, which no threshold reaches on validation images", "a rate that can be had"
         raise UserError("the threshold's rule", found, expected, "Ask for less.")
     best = np.flatnonzero(scores >= scores.max() - 1e-12)
+    best = best[second[best] >= second[best].max() - 1e-12]
     chosen = best[np.argmin(abs(candidates[best] - 0.5))]
     reached = {"sensitivity": sensitivity, "specificity": specificity, "f1": f1}
     return float(candidates[chosen]), {key: float(values[chosen]) for key, values in reached.items()}
@@ -152,8 +163,8 @@ def parse_rule(rule: str) -> tuple[str, float]:
     Raises:
         UserError: it is none that is known.
 
-    >>> parse_rule("specificity=0.95"), parse_rule("0.3")
-    (('specificity', 0.95), ('fixed', 0.3))
+    >>> parse_rule("specificity=0.95"), parse_rule("cost=5"), parse_rule("0.3")
+    (('specificity', 0.95), ('cost', 5.0), ('fixed', 0.3))
     """
     name, equals, number = rule.partition("=")
     if name in ("youden", "f1") and not equals:
@@ -164,4 +175,6 @@ def parse_rule(rule: str) -> tuple[str, float]:
         wanted = math.nan
     if (name in ("specificity", "sensitivity") or not equals) and 0 < wanted < 1:
         return (name if equals else "fixed"), wanted
+    if name == "cost" and 0 < wanted < math.inf:
+        return name, wanted
     raise UserError("--threshold", f'"{rule}"', RULES)

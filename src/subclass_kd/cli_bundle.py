@@ -22,7 +22,9 @@ def export(
     arm: Annotated[str, typer.Option(help="Whose best student, by validation F1.")] = "skd",
     threshold: Annotated[
         str | None,
-        typer.Option(help="youden (if not given), f1, specificity=S, sensitivity=S, or a number; for two classes."),
+        typer.Option(
+            help="youden (if not given), f1, specificity=S, sensitivity=S, cost=C, or a number; for two classes."
+        ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Make a student of 8 bits too.")] = False,
     cache: Cache = None,

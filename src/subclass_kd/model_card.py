@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -101,12 +101,13 @@ def _results(stated: Mapping[str, Any]) -> str:
             ("positive predictive value", "ppv"), ("negative predictive value", "npv"),
         )
     ]  # fmt: skip
-    over = "over images, each taken by itself (F1: bootstrap; others: Wilson)"
+    over = "over images, each taken by itself (Wilson; AUROC: jackknife; Brier: Student)"
     if test["groups"] is not None:
         over = (
             f"over {test['groups']:,} patients or slides, the images of one taken together (jackknife, Wilson's form)"
         )
     ece, brier = test["ece"], test["brier"]
+    auroc, of_brier = _ends(test["auroc_ci95"], _percent), _ends(test["brier_ci95"], _number)
     table = "\n".join(rows)
     return f"""## Results
 
@@ -116,9 +117,10 @@ This student's decisions on {test["images"]:,} test images, which chose nothing;
 |---|---|
 {table}
 
-Predictive values hold at the test images' share of positives. AUROC {_percent(test["auroc"])}. Expected calibration
-error {_number(ece["before"])} before the temperature, {_number(ece["after"])} after; Brier score
-{_number(brier["before"])} and {_number(brier["after"])}.
+Predictive values hold at the test images' share of positives. AUROC {_percent(test["auroc"])}{auroc}.
+Expected calibration error {_number(ece["before"])} before the temperature, {_number(ece["after"])} after, without an
+interval, since few images make it look larger than it is; Brier score {_number(brier["before"])} and
+{_number(brier["after"])}{of_brier}.
 
 All {len(arm["f1"]["per_seed"])} students of this arm, deciding by the most probable class: F1
 {_over_seeds(arm["f1"])} on average over seeds (Student's interval over seeds)."""
@@ -193,6 +195,10 @@ def _percent(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.4f}"
+
+
+def _ends(pair: list[float] | None, write: Callable[[float], str]) -> str:
+    return "" if pair is None else f" ({write(pair[0])} to {write(pair[1])})"
 
 
 def _share(row: Mapping[str, Any]) -> str:

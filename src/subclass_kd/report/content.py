@@ -12,6 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from subclass_kd.arms import ARMS
+from subclass_kd.counts import auroc_interval
 from subclass_kd.display import cautions, headline
 from subclass_kd.errors import UserError
 from subclass_kd.report import plots
@@ -122,17 +123,33 @@ def _test(run: Run, role: str, name: str, seed: int) -> NDArray[np.float64]:
 
 
 def _curves(run: Run, networks: list[tuple[str, str]]) -> dict[str, Any]:
-    truth = run.parent[run.labels("test")] == run.positive
+    """Draw ROC and precision-recall of all seeds; of folds the mean of their own, whose scores have their own scale."""
+    classes, groups = run.parent[run.labels("test")], run.groups("test")
+    truth = classes == run.positive
+    ends = np.cumsum([len(part["test"].names) for part in run.listed])
+    folds = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))  # (N,)
     rising: dict[str, NDArray[np.float64]] = {}
     falling: dict[str, NDArray[np.float64]] = {}
     areas = []
     for role, name in networks:
-        scores = [_test(run, role, name, seed)[:, run.positive] for seed in run.seeds]
-        both = [precision_recall(each, truth) for each in scores]
-        rising[_label(role, name)] = np.stack([roc(each, truth) for each in scores])
-        falling[_label(role, name)] = np.stack([line for line, _ in both])
-        precision = [area for _, area in both]
-        areas.append({"name": _label(role, name), "row": run.results[_KEYS[role]][name], "ap": precision})
+        lines, precisions, areas_below = [], [], []
+        for seed in run.seeds:
+            parts = [
+                (probs[:, run.positive], truth[folds == fold])
+                for fold, probs in enumerate(run.class_probs(role, name, seed, "test"))
+            ]
+            both = [precision_recall(*part) for part in parts]
+            lines.append(np.mean([roc(*part) for part in parts], axis=0))
+            precisions.append(np.mean([line for line, _ in both], axis=0))
+            areas_below.append(float(np.mean([area for _, area in both])))
+        rising[_label(role, name)], falling[_label(role, name)] = np.stack(lines), np.stack(precisions)
+        best = _test(run, role, name, run.best_seed)
+        columns = [run.positive] if len(run.classes) == 2 else list(range(len(run.classes)))
+        interval = auroc_interval(best[:, columns], classes[:, None] == columns, groups, folds)
+        row = run.results[_KEYS[role]][name]
+        value = row["auroc"]["per_seed"][run.seeds.index(run.best_seed)]
+        area = {"name": _label(role, name), "row": row, "ap": areas_below, "best": value, "best_ci95": interval}
+        areas.append(area)
     share = float(truth.mean())
     return {
         "roc": plots.curves("roc", "ROC curve", ("1 - specificity", "sensitivity"), rising, (0, 1)),

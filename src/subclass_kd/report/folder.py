@@ -115,7 +115,7 @@ class Run:
         known = self.results["data"].get("groups") is not None and len(each) == len(self.parts)
         return np.concatenate(each) if known else None
 
-    def subclass_probs(self, role: str, name: str, seed: int, split: Split) -> list[Probabilities]:
+    def subclass_log_probs(self, role: str, name: str, seed: int, split: Split) -> list[Probabilities]:
         """What a seed's network answers, part by part: (n, K), or (n, C) of one that knows classes alone.
 
         Raises:
@@ -129,15 +129,28 @@ class Run:
             if logits.ndim != 2 or len(logits) != rows or logits.shape[1] not in (len(self.classes), len(self.parent)):
                 expected = f"{rows} rows, as samples.csv lists"
                 raise UserError(str(path), f"predictions of shape {logits.shape}", expected, "Run the study again.")
-            powers = np.exp(logits - logits.max(-1, keepdims=True))
-            found.append(powers / powers.sum(-1, keepdims=True))
+            highest = logits.max(-1, keepdims=True)
+            found.append(logits - highest - np.log(np.exp(logits - highest).sum(-1, keepdims=True)))
         return found
+
+    def subclass_probs(self, role: str, name: str, seed: int, split: Split) -> list[Probabilities]:
+        """The same as probabilities."""
+        return [np.exp(rows) for rows in self.subclass_log_probs(role, name, seed, split)]
 
     def class_probs(self, role: str, name: str, seed: int, split: Split) -> list[Probabilities]:
         """Class probabilities (n, C), part by part: those of a class's subclasses together."""
-        member = (self.parent[:, None] == np.arange(len(self.classes))).astype(np.float64)  # (K, C)
-        each = self.subclass_probs(role, name, seed, split)
-        return [probs @ member if probs.shape[1] == len(self.parent) else probs for probs in each]
+        return [np.exp(rows) for rows in self.class_log_probs(role, name, seed, split)]
+
+    def class_log_probs(self, role: str, name: str, seed: int, split: Split) -> list[Probabilities]:
+        """Logarithms of the class probabilities (n, C), part by part."""
+        members = [self.parent == c for c in range(len(self.classes))]
+        each = self.subclass_log_probs(role, name, seed, split)
+        return [
+            np.stack([np.logaddexp.reduce(rows[:, of], axis=1) for of in members], axis=1)
+            if rows.shape[1] == len(self.parent)
+            else rows
+            for rows in each
+        ]
 
     def histories(self, role: str, name: str) -> list[list[dict[str, float]]]:
         """What each training of an arm or a teacher noted of its epochs: all seeds, parts and members."""

@@ -1,4 +1,4 @@
-"""Numbers that a report adds to results.json: thresholds, predictive values, curves, calibration."""
+"""Numbers that a report adds to results.json: predictive values, curves, calibration."""
 
 from __future__ import annotations
 
@@ -9,44 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subclass_kd.calibration import halfway, threshold_for
 from subclass_kd.counts import Interval, share_interval
 
 Scores = NDArray[np.float64]
 Truth = NDArray[np.bool_]
-
-
-def choose_threshold(scores: Scores, truth: Truth, rule: str, specificity: float = 0.9, miss_cost: float = 5) -> float:
-    r"""Threshold t of the decision "score >= t is positive" by a rule, as a bundle's is chosen.
-
-    ``youden`` and ``specificity`` as :func:`subclass_kd.calibration.threshold_for`; ``cost`` has the least
-    miss_cost x misses + false alarms. Halfway between two scores; of equally good ones, the nearest to 0.5.
-
-    Args:
-        scores: (n,), from 0 to 1.
-        truth: (n,), whether each is positive; both kinds are there.
-        rule: one of the three.
-        specificity: at least this, between 0 and 1.
-        miss_cost: of a miss, in false alarms, above 0.
-
-    Raises:
-        ValueError: an unknown rule, or no positive or no negative.
-
-    >>> choose_threshold(np.array([0.1, 0.4, 0.6, 0.9]), np.array([False, True, False, True]), "cost")
-    0.25
-    """
-    if rule not in ("youden", "specificity", "cost"):
-        raise ValueError(f'found rule {rule!r}; expected "youden", "specificity" or "cost".')
-    if truth.all() or not truth.any():
-        raise ValueError(f"found {truth.sum()} positives of {len(truth)}; expected some of both kinds.")
-    if rule != "cost":
-        return threshold_for(rule if rule == "youden" else f"specificity={specificity}", scores, truth)[0]
-    candidates = halfway(scores)
-    misses = np.searchsorted(np.sort(scores[truth]), candidates)
-    alarms = (~truth).sum() - np.searchsorted(np.sort(scores[~truth]), candidates)
-    costs = miss_cost * misses + alarms
-    best = candidates[costs <= costs.min() * (1 + 1e-12)]
-    return float(best[np.argmin(abs(best - 0.5))])
 
 
 def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:

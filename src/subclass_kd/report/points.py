@@ -1,4 +1,7 @@
-"""Operating points: thresholds chosen on validation by a stated rule, and what they do on the test images."""
+"""Operating points: thresholds chosen on validation by a stated rule, and what they do on the test images.
+
+They are of calibrated probabilities, as a bundle's: the number on the page is that of ``skd export --threshold``.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subclass_kd.calibration import calibrated, fit_temperature, threshold_for
 from subclass_kd.counts import Counts, Interval, share_interval
 from subclass_kd.errors import UserError
 from subclass_kd.report.folder import Run
-from subclass_kd.report.measures import LEVEL_OF_BOTH, choose_threshold, predictive_intervals, predictive_values
+from subclass_kd.report.measures import LEVEL_OF_BOTH, predictive_intervals, predictive_values
 
 RULES = ("highest", "youden", "specificity", "cost")
 
@@ -50,20 +54,23 @@ def operating_points(run: Run, arm: str, choices: Choices) -> list[dict[str, Any
     Thresholds are chosen on the validation images; of folds each network has its own, and test images are pooled.
 
     Returns:
-        For each rule: ``rule``, ``thresholds`` (one a fold), ``counts``, ``sensitivity`` and ``specificity`` with their
-        ``..._ci95`` (over patients where these are known, else images) and ``..._seeds`` (lowest and highest of all
-        seeds), and ``predictive``: for the test split's and each other prevalence ``prevalence``, ``ppv``,
-        ``ppv_ci95``, ``npv``, ``npv_ci95``.
+        For each rule: ``rule``, ``thresholds`` and ``temperatures`` (one a fold), ``counts``, ``sensitivity`` and
+        ``specificity`` with their ``..._ci95`` (over patients where these are known, else images) and ``..._seeds``
+        (lowest and highest of all seeds), and ``predictive``: for the test split's and each other prevalence
+        ``prevalence``, ``ppv``, ``ppv_ci95``, ``npv``, ``npv_ci95``.
     """
     truth, groups = run.parent[run.labels("test")] == run.positive, run.groups("test")
     sides = {"sensitivity": truth, "specificity": ~truth}
     found = []
+    texts = {"specificity": f"specificity={choices.specificity}", "cost": f"cost={choices.miss_cost}"}
+    answers = {seed: _calibrated(run, arm, seed) for seed in run.seeds}
+    temperatures = [answer.temperature for answer in answers[run.best_seed]]
     for rule in RULES:
-        of_seed = {seed: _at(run, arm, seed, rule, choices) for seed in run.seeds}
+        of_seed = {seed: _at(each, texts.get(rule, rule), run.positive) for seed, each in answers.items()}
         thresholds, called = of_seed[run.best_seed]
         all_counts = [Counts.of(truth, other) for _, other in of_seed.values()]
         counts = Counts.of(truth, called)
-        row: dict[str, Any] = {"rule": rule, "thresholds": thresholds, "counts": counts}
+        row: dict[str, Any] = {"rule": rule, "thresholds": thresholds, "temperatures": temperatures, "counts": counts}
         wide: dict[str, Interval | None] = {}
         for name, side in sides.items():
             right, of = (called == truth)[side], None if groups is None else groups[side]
@@ -72,7 +79,9 @@ def operating_points(run: Run, arm: str, choices: Choices) -> list[dict[str, Any
             row[f"{name}_seeds"] = (min(each), max(each))
             wide[name] = share_interval(right, of, LEVEL_OF_BOTH)
         here = counts.positives / len(truth)
-        others = [prevalence for prevalence in choices.prevalences if abs(prevalence - here) > 0.0005]  # 50.0 % once
+        others = [
+            prevalence for prevalence in choices.prevalences if f"{prevalence:.3f}" != f"{here:.3f}"
+        ]  # 50.0 % once
         row["predictive"] = [_predictive(counts, wide, prevalence) for prevalence in (here, *others)]
         found.append(row)
     return found
@@ -84,20 +93,39 @@ def _predictive(counts: Counts, wide: dict[str, Interval | None], prevalence: fl
     return {"prevalence": prevalence, "ppv": ppv, "ppv_ci95": of_ppv, "npv": npv, "npv_ci95": of_npv}
 
 
-def _at(run: Run, arm: str, seed: int, rule: str, choices: Choices) -> tuple[list[float | None], NDArray[np.bool_]]:
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """A network's calibrated class probabilities of validation (n, C) and test images, and the validation's truth."""
+
+    temperature: float
+    validation: NDArray[np.float64]
+    truth: NDArray[np.bool_]
+    test: NDArray[np.float64]
+
+
+def _calibrated(run: Run, arm: str, seed: int) -> list[_Answers]:
+    """Calibrate a seed's network of each part on its validation images."""
+    found = []
+    on_validation = run.class_log_probs("students", arm, seed, "validation")
+    on_test = run.class_log_probs("students", arm, seed, "test")
+    for listed, chosen_on, judged_on in zip(run.listed, on_validation, on_test, strict=True):
+        labels = run.parent[listed["validation"].subclasses]
+        temperature = fit_temperature(chosen_on, labels)
+        probs = calibrated(chosen_on, temperature), calibrated(judged_on, temperature)
+        found.append(_Answers(temperature, probs[0], labels == run.positive, probs[1]))
+    return found
+
+
+def _at(answers: list[_Answers], rule: str, positive: int) -> tuple[list[float | None], NDArray[np.bool_]]:
     """Give the threshold of each part, None where the highest probability decides, and (N,) which are called."""
     thresholds: list[float | None] = []
     called: list[NDArray[np.bool_]] = []
-    on_validation = run.class_probs("students", arm, seed, "validation")
-    on_test = run.class_probs("students", arm, seed, "test")
-    for listed, chosen_on, judged_on in zip(run.listed, on_validation, on_test, strict=True):
+    for each in answers:
         if rule == "highest":
             thresholds.append(None)
-            called.append(judged_on.argmax(-1) == run.positive)
+            called.append(each.test.argmax(-1) == positive)
         else:
-            truth = run.parent[listed["validation"].subclasses] == run.positive
-            scores = chosen_on[:, run.positive]
-            at = choose_threshold(scores, truth, rule, choices.specificity, choices.miss_cost)
+            at = threshold_for(rule, each.validation[:, positive], each.truth)[0]
             thresholds.append(at)
-            called.append(judged_on[:, run.positive] >= at)
+            called.append(each.test[:, positive] >= at)
     return thresholds, np.concatenate(called)
