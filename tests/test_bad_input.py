@@ -348,6 +348,8 @@ CASES = {
     "an image listed twice, with two labels": cell(5, "path", "0.png"),
     "no path": cell(5, "path", ""),
     "no label": cell(5, "class", ""),
+    "a label that is missing": cell(5, "class", "NA"),
+    "two labels that differ by case": cell(5, "class", "B"),
     "a label with a line break": cell(5, "class", "a\nb"),
     "a label that a spreadsheet would run": cell(5, "class", "=cmd()"),
     "a label with a blank at its end": cell(5, "class", "b "),

@@ -196,7 +196,7 @@ def test_a_name_that_is_not_utf8_is_an_error_that_can_be_printed(tmp_path):
 # What is wrong with labels
 
 
-@pytest.mark.parametrize(("first", "second"), [("Normal", "normal"), ("caf\u00e9", "cafe\u0301")])
+@pytest.mark.parametrize(("first", "second"), [("Normal", "normal"), ("caf\u00e9", "cafe\u0301"), ("T 1", "T1")])
 def test_classes_that_look_alike_are_an_error_and_taken_for_one(tmp_path, first, second):
     root = make(tmp_path, f"train/{first}/1.png", f"train/{first}/2.png", f"test/{second}/3.png", "train/sick/4.png")
     table, findings = load(root)
@@ -211,7 +211,7 @@ def test_classes_that_look_alike_are_an_error_and_taken_for_one(tmp_path, first,
     ("name", "kind"),
     [
         (" sick", "blanks around label"), ("sick ", "blanks around label"), ("=cmd()", "label a spreadsheet would run"),
-        ("x" * 101, "long label"), ("two\nlines", "characters in label"),
+        ("nan", "empty label"), ("x" * 101, "long label"), ("two\nlines", "characters in label"),
     ],
 )  # fmt: skip
 def test_a_folder_s_name_that_is_no_label_is_told_once(tmp_path, name, kind):

@@ -88,7 +88,7 @@ def test_a_positive_class_is_not_the_normal_one(tmp_path):
 
 
 def test_names_that_yaml_reads_otherwise_are_quoted(tmp_path):
-    classes = {"no": ["1", "1e3"], "null": ["a: b", "it's #2"], "~": ["true", "0x1F"], "1.0": ["x - y", "2024-01-01"]}
+    classes = {"no": ["1", "1e3"], "off": ["a: b", "it's #2"], "~": ["true", "0x1F"], "1.0": ["x - y", "2024-01-01"]}
     names = [f"{name}/{member}/{k}.png" for name, members in classes.items() for member in members for k in range(12)]
     _, study = written(folder(tmp_path / "dir: #1", names), tmp_path)
     assert {name: sorted(members) for name, members in study.hierarchy.items()} == {

@@ -323,6 +323,9 @@ CELLS = [
     ("path", '"d\n.png"', "characters in path", r'"d\n.png"', ""),
     ("class", "", "empty label", "an empty cell", ""),
     ("class", " ", "empty label", '" "', ""),
+    ("class", "NA", "empty label", '"NA", as programs write a missing value', "Give the label or remove the row;"),
+    ("class", "nan", "empty label", '"nan", as', "Give"),
+    ("subclass", "None", "empty label", '"None", as', "Give"),
     ("class", '"si\nck"', "characters in label", r'"si\nck"', ""),
     ("class", "si\x1bck", "characters in label", r'"si\x1bck"', ""),
     ("class", " sick", "blanks around label", '" sick"', ""),
@@ -402,13 +405,26 @@ def test_a_subclass_under_two_classes_names_a_row_of_each(folder):
     assert table.rows.tolist() == [2, 3, 4, 7]
 
 
-def test_labels_that_differ_in_case_only_are_a_warning(folder):
-    path = write(folder, "path,class", "a.png,Normal", "b.png,sick", "c.png,normal")
+@pytest.mark.parametrize("other", ["normal", "N\u00f3rmal", "Nor mal", "\uff2eormal"])
+def test_labels_that_look_alike_are_an_error_as_in_folders(folder, other):
+    path = write(folder, "path,class", "a.png,Normal", "b.png,sick", f"c.png,{other}")
+    error = only_error(load(path)[1], "labels alike")
+    assert error.where == f'{path}, column "class"'
+    assert sorted(error.found.split(" and ")) == sorted(['"Normal" (row 2)', f'"{other}" (row 4)'])
+
+
+def test_labels_that_differ_by_more_than_accents_are_two(folder):
+    """Liver and cancer, in Japanese: Unicode writes the difference as a mark that combines, as it does an accent."""
+    path = write(folder, "path,class", "a.png,\u304b\u3093", "b.png,\u304c\u3093", "c.png,T1", "d.png,T1+")
     table, findings = load(path)
-    assert len(table) == 3
-    assert findings.counts == {("warning", "labels alike"): 1}
-    assert findings.kept[0].where == f'{path}, column "class"'
-    assert findings.kept[0].found == '"Normal" (row 2) and "normal" (row 4)'
+    assert (len(set(table.classes)), findings.kept) == (4, [])
+
+
+@pytest.mark.parametrize("text", ["NA", "nan", "N/A", "NULL", "None", " "])
+def test_a_group_that_is_missing_is_none(folder, text):
+    path = write(folder, "path,class,group", f"a.png,x,{text}", f"b.png,y,{text}", "c.png,x,NAN 1")
+    table, findings = load(path)
+    assert (table.groups, findings.kept) == (["", "", "NAN 1"], [])
 
 
 def test_weights_that_are_all_zero_are_an_error(folder):

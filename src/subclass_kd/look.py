@@ -11,6 +11,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from subclass_kd.data import folder, shards
+from subclass_kd.data.cell_rules import is_missing
 from subclass_kd.data.cells import SUFFIXES, read_columns, read_header
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import EXTENSIONS
@@ -162,9 +163,9 @@ def _drop_unlikely(found: Found, columns: dict[str, str], cells: dict[str, list[
         text = f'Column "{columns.pop("split")}" is not used as split: it has other values than train and test.'
         found.note("columns", text)
     if "group" in columns:
-        sizes = Counter(cells[columns["group"]])
-        value, most = sizes.most_common(1)[0]
-        if value and most > max(LARGEST_GROUP * sizes.total(), 2):
+        sizes = Counter(cell for cell in cells[columns["group"]] if not is_missing(cell))
+        value, most = max(sizes.items(), key=lambda item: item[1], default=("", 0))
+        if most > max(LARGEST_GROUP * len(cells[columns["group"]]), 2):
             text = f'Column "{columns.pop("group")}" is not taken for the patient: {most:,} rows have "{value}".'
             found.note("columns", text)
 

@@ -19,6 +19,7 @@ from subclass_kd.data.table import SPLIT_NAMES
 LONGEST_LABEL = 100
 _WHOLE = re.compile(r"-?[0-9]{1,9}(?:\.0*)?")
 _SPREADSHEET_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
+_MISSING = {"", "na", "nan", "n/a", "null", "none"}  # what R, pandas, databases and Python write for no value
 
 T = TypeVar("T")
 
@@ -58,6 +59,15 @@ def judge(cells: list[str], rule: Callable[[str], T], instead: T, refuse: Callab
     return [values[cell] for cell in cells]
 
 
+def is_missing(cell: str) -> bool:
+    """Tell whether a cell is blank, or holds what programs write where a value is missing.
+
+    >>> [is_missing(cell) for cell in ("", " NA", "NaN", "none", "nail")]
+    [True, True, True, True, False]
+    """
+    return cell.strip().lower() in _MISSING
+
+
 def label(cell: str) -> str:
     """Give a class's or subclass's name as it stands, if every tool that may meet it can take it.
 
@@ -67,6 +77,9 @@ def label(cell: str) -> str:
     """
     if not cell.strip():
         raise CellError("empty label", quoted(cell) if cell else "an empty cell", "a label")
+    if is_missing(cell):
+        remedy = "Give the label or remove the row; if this is a label, write it in other words."
+        raise CellError("empty label", f"{quoted(cell)}, as programs write a missing value", "a label", remedy)
     if UNPRINTABLE.search(cell):
         raise CellError("characters in label", quoted(cell), "a label of one line without control characters")
     if cell != cell.strip():
@@ -95,14 +108,14 @@ def split(cell: str) -> str:
 
 
 def group(cell: str) -> str:
-    """Give a patient's or slide's name without outer blanks, which must not part a patient from itself.
+    """Give a patient's or slide's name without outer blanks, which must not part a patient from itself; "" for none.
 
-    >>> group(" P 12 ")
-    'P 12'
+    >>> group(" P 12 "), group("NA")
+    ('P 12', '')
     """
     if UNPRINTABLE.search(cell):
         raise CellError("characters in group", quoted(cell), "text of one line without control characters")
-    return cell.strip()
+    return "" if is_missing(cell) else cell.strip()
 
 
 def weight(cell: str) -> float:
@@ -137,7 +150,7 @@ def count(cell: str) -> int:
 
 
 def look_alikes(labels: Iterable[str]) -> list[list[str]]:
-    """Give the labels that differ in case or in the writing of accents only, each set of them sorted.
+    """Give the labels that differ in case, accents or blanks only, each set of them sorted.
 
     >>> look_alikes(["normal", "Normal", "virus"])
     [['Normal', 'normal']]

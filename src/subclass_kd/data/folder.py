@@ -237,7 +237,7 @@ def _column(
 
 
 def _one_spelling(labels: list[str], place: Callable[[int], str], findings: Findings) -> list[str]:
-    """Refuse labels that differ in case only: a system that ignores case would join them. The most frequent stands."""
+    """Refuse labels that look alike: who writes both means one, some systems join them. The most frequent stands."""
     spelling: dict[str, str] = {}
     for names in look_alikes(labels):
         counts = Counter(label for label in labels if label in names)

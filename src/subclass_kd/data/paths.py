@@ -20,6 +20,7 @@ from subclass_kd.errors import UserError
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ODD = re.compile(r"\\|^/|^[A-Za-z]:|//|(?:^|/)\.{1,2}(?:/|$)|/$")  # paths that may have a plainer form
 _MARKS = ("\\", ":", "//", "/.", "\n.", "\n/", "/\n")  # one of them is in every text with such a path
+_ACCENTS = re.compile("[\u0300-\u036f]")  # of Latin, Greek and Cyrillic letters
 _LONGEST_SHOWN = 120
 
 Problem = tuple[str, str, str, str]  # kind, found, expected, remedy
@@ -45,12 +46,14 @@ def quoted(text: str) -> str:
 
 
 def alike(text: str) -> str:
-    """Give what texts share that differ in case, or in how Unicode writes an accent, only.
+    """Give what texts share that differ in case, accents or blanks only.
 
-    >>> alike("Normal") == alike("normal")
+    >>> alike("Bénin  certain") == alike("benin certain")
     True
     """
-    return unicodedata.normalize("NFC", text).casefold()
+    # Not all combining marks are accents: without theirs, Japanese or Hindi would be other words.
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
+    return "".join(plain.split()).casefold()
 
 
 def check_root(root: Path | str | None) -> Path:

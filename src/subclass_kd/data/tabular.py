@@ -98,11 +98,11 @@ def resolve_columns(sheet: Sheet, chosen: Mapping[str, str], votes: config.Votes
         Columns of a :class:`SampleTable`, by name.
     """
     findings = sheet.findings
-    labels = _labels(chosen)
-    for name in dict.fromkeys(labels):
-        _warn_of_look_alikes(sheet, name)
     classes = _column(sheet, chosen, "class", cell_rules.label, "")
     subclasses = _column(sheet, chosen, "subclass", cell_rules.label, "")
+    named = {chosen[key]: known for key, known in (("class", classes), ("subclass", subclasses)) if known is not None}
+    for column, known in named.items():
+        _refuse_look_alikes(sheet, column, known)
     counts = None
     if votes is not None:
         counts = _count_votes(sheet, votes, chosen)
@@ -251,9 +251,10 @@ def _check_repeats(sheet: Sheet, column: str, names: list[str], labels: list[str
         sheet.refuse(column, row, why)
 
 
-def _warn_of_look_alikes(sheet: Sheet, column: str) -> None:
-    cells = sheet.columns[column]
-    for labels in look_alikes(cell for cell in set(cells) if cell):
-        found = " and ".join(f"{quoted(name)} ({sheet.name(cells.index(name))})" for name in labels)
+def _refuse_look_alikes(sheet: Sheet, column: str, labels: list[str]) -> None:
+    """Refuse labels that look alike, "" aside: who writes both means one."""
+    for names in look_alikes(set(labels) - {""}):
+        found = " and ".join(f"{quoted(name)} ({sheet.name(labels.index(name))})" for name in names)
         where = f"{sheet.where}, column {quoted(column)}"
-        sheet.findings.warning("labels alike", where, found, "one spelling, if they mean one thing")
+        remedy = "Write them alike; if they mean two things, name them apart."
+        sheet.findings.error("labels alike", where, found, "one spelling", remedy)
