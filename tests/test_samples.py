@@ -125,6 +125,19 @@ def test_votes_decide_class_and_subclass(write):
     assert lines[13][-2:] == ["5", "7"]
 
 
+@pytest.mark.parametrize(
+    ("fewest", "most", "found"),
+    [(0, 5, "0 to 5 votes, and 7 annotators"), (1, 7, "1 to 7 votes, and 7 annotators"), (0, 7, None)],
+)
+def test_more_annotators_than_ever_voted_are_doubtful(write, fewest, most, found):
+    """Of five readers, 3 votes are the majority; of seven they are not."""
+    findings = Findings()
+    study = write(["ssa"], [[fewest + k % (most - fewest + 1)] for k in range(160)], votes=VOTES)
+    resolve_rows(study, findings)
+    assert [(one.kind, one.found) for one in findings.kept] == ([("no image with all votes", found)] if found else [])
+    assert all(one.where == f'{study.data.table}, column "ssa"' for one in findings.kept)
+
+
 def test_another_rule_for_subclasses_moves_no_image(write):
     parts = [
         load_samples(write(["ssa"], VOTED, votes={**VOTES, "subclasses": rule})) for rule in ("each", "pairs", [0.8])

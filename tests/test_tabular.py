@@ -472,11 +472,54 @@ READERS = {"columns": ["r1", "r2", "r3"], "positive": ["bad", "very bad"]}
 
 
 def test_one_column_an_annotator_and_blanks_are_no_votes(folder):
-    path = write(folder, "path,r1,r2,r3", "a.png,bad,very bad,good", "b.png,,good, ", "c.png,Bad,bad,unsure")
-    table, findings = load(path, votes=READERS)
+    path = write(folder, "path,r1,r2,r3", "a.png,bad,very bad,good", "b.png,,good, ", "c.png,good,bad,good")
+    table, findings = load(path, votes=READERS | {"classes": ["good", "bad"]})
     assert not findings.kept
     assert table.votes.positive.tolist() == [2, 0, 1]
     assert table.votes.annotators.tolist() == [3, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("positive", "other"),
+    [
+        ("malignant", "Malignant"), ("malignant", "malignant\u00a0"), ("b\u00f6sartig", "bosartig"),
+        ("very bad", "verybad"), ("1", "1.0"), ("\u304c\u3093", "\u304b\u3099\u3093"),
+    ],
+)  # fmt: skip
+def test_a_positive_label_in_other_writing_is_no_negative_vote(folder, positive, other):
+    path = write(folder, "path,r1,r2,r3", f"a.png,{other},{other},{positive}", "b.png,good,good,good")
+    table, findings = load(path, votes=READERS | {"positive": [positive], "classes": ["good", "bad"]})
+    if other.strip() == positive:
+        assert (table.votes.positive.tolist(), findings.kept) == ([3, 0], [])
+        return
+    assert findings.counts == {("error", "labels alike"): 2}
+    assert findings.kept[1].where == f'{path}, row 2, column "r2"'
+    assert findings.kept[1].found == f'"{other}", and "{positive}" in votes.positive'
+    both = [positive, other]
+    table, findings = load(path, votes=READERS | {"positive": both, "classes": ["good", "bad"]})
+    assert (table.votes.positive.tolist(), findings.kept) == ([3, 0], [])
+
+
+def test_a_vote_that_is_missing_is_none_and_is_named(folder):
+    path = write(folder, "path,r1,r2,r3", "a.png,bad,NA,NA", "b.png,good,nan,bad", "c.png,None,n/a,null")
+    table, findings = load(path, votes=READERS | {"positive": ["bad"], "classes": ["good", "bad"]})
+    assert table.votes.positive.tolist() == [1, 1]
+    assert table.votes.annotators.tolist() == [1, 2]
+    assert findings.counts == {("warning", "counted as no vote"): 1, ("error", "no annotators"): 1}
+    listed = '"NA" (2), "None" (1), "n/a" (1), "nan" (1), "null" (1)'
+    assert findings.kept[0].found == f"{listed} in votes.columns, counted as no vote"
+    path = write(folder, "path,r1,r2,r3", "a.png,none,none,good", "b.png,good,good,good")
+    table, findings = load(path, votes=READERS | {"positive": ["none"], "classes": ["good", "bad"]})
+    assert (table.votes.positive.tolist(), findings.kept) == ([2, 0], [])
+
+
+def test_labels_that_nobody_said_are_negative_are_named(folder):
+    path = write(folder, "path,r1,r2,r3", "a.png,bad,very bda,unsure", "b.png,Good,unsure,very bad")
+    table, findings = load(path, votes=READERS | {"classes": ["good", "bad"]})
+    assert table.votes.positive.tolist() == [1, 1]
+    (finding,) = findings.kept
+    assert (finding.severity, finding.kind) == ("warning", "counted as negative")
+    assert finding.found == '"unsure" (2), "very bda" (1) in votes.columns, counted as negative'
 
 
 @pytest.mark.parametrize(
@@ -539,7 +582,7 @@ def test_a_wrong_count_of_votes_is_named_by_row_and_column(folder, n, of, column
 
 def test_an_image_that_nobody_voted_on_is_an_error(folder):
     path = write(folder, "path,r1,r2", "a.png,bad,", "b.png,, ", "c.png,good,bad")
-    table, findings = load(path, votes={"columns": ["r1", "r2"], "positive": ["bad"]})
+    table, findings = load(path, votes={"columns": ["r1", "r2"], "positive": ["bad"], "classes": ["good", "bad"]})
     error = only_error(findings, "no annotators")
     assert (error.where, error.found) == (f"{path}, row 3", "no vote")
     assert table.rows.tolist() == [2, 4]

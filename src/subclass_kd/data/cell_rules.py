@@ -86,7 +86,7 @@ def label(cell: str) -> str:
         raise CellError("blanks around label", quoted(cell), quoted(cell.strip()), "Remove the blanks around it.")
     if len(cell) > LONGEST_LABEL:
         raise CellError("long label", f"{len(cell)} characters, {quoted(cell)}", f"at most {LONGEST_LABEL}")
-    if cell[0] in "=+-@" and _as_float(cell) is None:
+    if cell[0] in "=+-@" and as_float(cell) is None:
         remedy = "Begin it with a letter."
         raise CellError("label a spreadsheet would run", quoted(cell), "a label that is no formula", remedy)
     if cell in _SPREADSHEET_ERRORS:
@@ -195,14 +195,14 @@ def check_parents(
 
 
 def _number(cell: str, kind: str, expected: str, low: float) -> float:
-    value = _as_float(cell)
+    value = as_float(cell)
     if value is None or not math.isfinite(value) or value < low:
         raise CellError(kind, quoted(cell) if cell.strip() else "an empty cell", expected)
     return value
 
 
-def _as_float(text: str) -> float | None:
-    """Read a number as a table has it: Python alone would take 1_000 too."""
+def as_float(text: str) -> float | None:
+    """Read a number as a table has it, None if it is none: Python alone would take 1_000 too."""
     try:
         return None if "_" in text else float(text)
     except ValueError:

@@ -22,6 +22,7 @@ from subclass_kd.data.splits import make_splits
 from subclass_kd.data.table import SampleTable, number
 from subclass_kd.data.table import Votes as VoteCounts
 from subclass_kd.data.unlabelled import check_unlabelled, with_unlabelled
+from subclass_kd.data.vote_columns import check_range
 from subclass_kd.data.votes import agreement
 from subclass_kd.data.votes import resolve as resolve_votes
 from subclass_kd.errors import UserError
@@ -120,6 +121,8 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
         raise UserError(table.where, "no image", "images")
     everything = len(table)
     if table.votes is not None:
+        if study.votes is not None:
+            check_range(table.votes, study.votes, table.where, findings)
         table, found = _apply_votes(table, table.votes, study)
     elif "soft-votes" in study.arms:
         remedy = "Remove it from the arms, or say where the votes stand: votes."

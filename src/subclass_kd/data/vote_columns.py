@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from subclass_kd import config
 from subclass_kd.data import table
-from subclass_kd.data.cell_rules import CellError, count, judge
+from subclass_kd.data.cell_rules import CellError, as_float, count, is_missing, judge
 from subclass_kd.data.cells import Sheet
-from subclass_kd.data.paths import quoted
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.paths import alike, quoted
 from subclass_kd.errors import UserError, nearest
 
 _MANY = 1_000_000_000  # annotators of a row whose number cannot be read: no count is above it
@@ -84,6 +86,21 @@ def check_majority(sheet: Sheet, column: str, votes: table.Votes, names: list[st
             sheet.refuse(column, row, CellError("class without votes", found, expected))
 
 
+def check_range(counts: table.Votes, votes: config.Votes, where: str, findings: Findings) -> None:
+    """Warn where a number of annotators stands in the study, and no image has all of their votes, or none has no vote.
+
+    Then they may be fewer, which would make a majority a minority, or the column may count no votes.
+    """
+    fewest, most = counts.positive.min(), counts.positive.max()
+    if isinstance(votes.annotators, int) and (fewest > 0 or most < votes.annotators):
+        found = f"{fewest} to {most} votes, and {votes.annotators} annotators"
+        expected = f"some image with 0 votes, and some with {votes.annotators}"
+        remedy = "Check that votes.annotators is right, and that the column counts votes."
+        findings.warning(
+            "no image with all votes", f"{where}, column {quoted(votes.column or '')}", found, expected, remedy
+        )
+
+
 def _from_counts(sheet: Sheet, votes: config.Votes) -> table.Votes:
     column = votes.column or ""
     positive = np.array(judge(sheet.columns[column], count, 0, partial(sheet.refuse, column)), dtype=np.int64)
@@ -103,21 +120,57 @@ def _from_counts(sheet: Sheet, votes: config.Votes) -> table.Votes:
 
 def _from_labels(sheet: Sheet, votes: config.Votes) -> table.Votes:
     positives = {label.strip() for label in votes.positive}
-    found = {cell.strip() for name in votes.columns for cell in set(sheet.columns[name])} - {""}
+    cells = Counter(cell.strip() for name in votes.columns for cell in sheet.columns[name])
+    blanks = {cell for cell in cells if is_missing(cell)} - positives
+    found = cells.keys() - blanks
     for label in votes.positive:
         if label.strip() not in found:
             others = ", ".join(quoted(other) for other in sorted(found)[:20]) or "none, all cells are empty"
             text = f"{quoted(label)}, which no cell of votes.columns holds"
             raise UserError('key "votes.positive"', text, f"labels found there: {others}", nearest(label, found))
+    alike_ = _refuse_look_alikes(sheet, votes, found - positives)
+    # Whatever is not positive is negative, a label that was forgotten or mistyped too: so each is named.
+    unnamed = {label for label in found - positives - alike_ if _plain(label) != _plain(votes.classes[0])}
+    expected = f"{quoted(votes.classes[0])}, a label of votes.positive, or an empty cell"
+    _name(sheet, cells, unnamed, "counted as negative", expected)
+    _name(sheet, cells, blanks - {""}, "counted as no vote", "an empty cell, where there is no vote")
     positive = np.zeros(len(sheet.rows), dtype=np.int64)
     annotators = positive.copy()
     for name in votes.columns:
-        cells = sheet.columns[name]
-        positive += _each(cells, {cell: cell.strip() in positives for cell in set(cells)})
-        annotators += _each(cells, {cell: bool(cell.strip()) for cell in set(cells)})
+        column = sheet.columns[name]
+        positive += _each(column, {cell: cell.strip() in positives for cell in set(column)})
+        annotators += _each(column, {cell: cell.strip() in found for cell in set(column)})
     for row in np.flatnonzero(annotators == 0).tolist():
         sheet.refuse("", row, CellError("no annotators", "no vote", "at least 1 annotator's", "Remove the row."))
     return table.Votes(positive, annotators)
+
+
+def _refuse_look_alikes(sheet: Sheet, votes: config.Votes, labels: set[str]) -> set[str]:
+    """Refuse cells with a positive label in other writing, which would be negative votes; give these labels."""
+    positives = {_plain(label): label for label in reversed(votes.positive)}
+    like = {label: positives[_plain(label)] for label in labels if _plain(label) in positives}
+    for name in votes.columns if like else ():
+        for row, cell in enumerate(sheet.columns[name]):
+            if cell.strip() in like:
+                found = f"{quoted(cell)}, and {quoted(like[cell.strip()])} in votes.positive"
+                remedy = "Write them alike, or list it there too if it is a positive vote."
+                sheet.refuse(name, row, CellError("labels alike", found, "one spelling", remedy))
+    return set(like)
+
+
+def _name(sheet: Sheet, cells: Counter[str], labels: set[str], kind: str, expected: str) -> None:
+    """Warn of labels that count as something that nobody said they are."""
+    if labels:
+        listed = ", ".join(f"{quoted(label)} ({cells[label]:,})" for label in sorted(labels)[:20])
+        more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
+        remedy = "If that is wrong, correct the cells or votes.positive."
+        sheet.findings.warning(kind, sheet.where, f"{listed}{more} in votes.columns, {kind}", expected, remedy)
+
+
+def _plain(label: str) -> str:
+    """Give what labels share that are written differently only; "1.0", as tables with gaps have it, is "1"."""
+    number = as_float(label)
+    return alike(label) if number is None else repr(number)
 
 
 def _each(cells: list[str], values: dict[str, bool]) -> NDArray[np.bool_]:
