@@ -284,6 +284,7 @@ CASES = {
     "a subclass left out": override("hierarchy={a: [w], b: [y, z]}"),
     "a subclass in two classes of the study": override("hierarchy={a: [w, x, y], b: [y, z]}"),
     "a class without subclasses": override("hierarchy={a: [w, x, y, z], b: []}"),
+    "a class of the data with another one's subclass": override("hierarchy={a: [y, z], b: [w, x]}"),
     "an unknown positive class": override("positive=c"),
     # Folders
     "no root": study_text("data: {kind: folder}\n"),

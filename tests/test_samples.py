@@ -99,6 +99,46 @@ def test_regrouping_subclasses_moves_no_image(write):
         assert np.array_equal(getattr(found, split), getattr(given, split))
 
 
+@pytest.mark.parametrize(
+    "hierarchy",
+    [{"a": ["y", "z"], "b": ["w", "x"]}, {"A": ["y", "z"], "other": ["w", "x"]}, {"p": ["w", "x", "z"], "a": ["y"]}],
+)
+def test_a_hierarchy_that_turns_the_tables_classes_over_is_refused(write, hierarchy):
+    error = refused(write(["class", "subclass"], [row[:2] for row in CASES], hierarchy=hierarchy))
+    name = next(name for name in hierarchy if name in "aA")
+    assert error.where == f'key "hierarchy.{name}"'
+    assert error.found.startswith('"y", of class "b" in ')
+    assert error.expected == 'subclasses of "a" there: w, x'
+    assert error.remedy.endswith("give the classes names of their own.")
+
+
+def test_classes_that_are_the_subclasses_may_be_grouped_under_one_of_their_names(write):
+    hierarchy = {"w": ["w", "x", "y"], "z": ["z"]}
+    samples = load_samples(write(["class"], [row[1:2] for row in CASES], hierarchy=hierarchy))
+    assert classes_of(samples) == hierarchy
+    half = {"a": ["w"], "rest": ["x", "y", "z"]}  # what it has of the table's class is the table's
+    assert classes_of(load_samples(write(["class", "subclass"], [row[:2] for row in CASES], hierarchy=half))) == half
+
+
+@pytest.mark.parametrize(
+    ("names", "positive", "warned"),
+    [
+        (("cancer", "normal"), None, True), (("Cancer", "Normal"), None, True), (("1", "0"), None, False),
+        (("cancer", "normal"), "normal", False), (("cancer", "normal"), "cancer", False),
+        (("normal", "tumour"), None, False),
+    ],
+)  # fmt: skip
+def test_a_negative_class_that_is_positive_by_default_is_warned_of(write, names, positive, warned):
+    """The last class is the positive one where none is named: of cancer and normal it would be normal."""
+    rows = [[names[row[0] == "b"], row[1]] for row in CASES]
+    findings = Findings()
+    found = resolve_rows(write(["class", "subclass"], rows, positive=positive), findings)
+    assert found.hierarchy.classes[found.positive] == (positive or sorted(names)[-1])
+    assert [one.kind for one in findings.kept] == (["negative class as positive"] if warned else [])
+    if warned:
+        assert f'"{names[1]}", the last class, is the positive one' in findings.kept[0].found
+
+
 def test_a_subclass_under_two_classes_names_both_places(write):
     rows = [row[:2] for row in CASES]
     rows[7] = ["a", "z"]

@@ -15,6 +15,7 @@ import yaml
 
 from subclass_kd.config import Study
 from subclass_kd.data.findings import Findings
+from subclass_kd.data.hierarchies import NEGATIVE
 from subclass_kd.data.images import DICOM_EXTENSIONS
 from subclass_kd.data.pixel_checks import full_scale
 from subclass_kd.data.rows import SPLITS, Rows
@@ -29,7 +30,6 @@ from subclass_kd.study_file import make_study
 SAMPLE = 200  # images that are decoded to see their size and colour
 SMALL, LARGE = 64, 224  # pixels, without and with a GPU
 LARGEST_SMALL = 96  # up to this size the small networks serve
-NEGATIVE = {"normal", "negative", "benign", "healthy", "control", "no", "none", "0", "false"}
 WIDTH = 118
 
 

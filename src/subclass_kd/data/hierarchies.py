@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from subclass_kd.data.findings import Findings
+from subclass_kd.data.paths import alike, quoted
 from subclass_kd.data.table import SampleTable
 from subclass_kd.errors import UserError, nearest
 from subclass_kd.hierarchy import SubclassHierarchy
+
+# What the class is called that is not looked for; in lower case.
+NEGATIVE = {"normal", "negative", "benign", "healthy", "control", "no", "none", "0", "false"}
 
 
 def found_hierarchy(table: SampleTable) -> dict[str, list[str]]:
@@ -64,13 +69,56 @@ def resolve_hierarchy(given: dict[str, list[str]], names: Sequence[str], where: 
     return SubclassHierarchy(tuple(given), parents)
 
 
-def resolve_positive(given: str | None, hierarchy: SubclassHierarchy) -> int:
+def check_regrouped(given: dict[str, list[str]], table: SampleTable) -> None:
+    """Hold a study's hierarchy against the classes that the data have beside subclasses.
+
+    Subclasses may be regrouped under classes of other names. A class of the data's own name with another one's
+    subclass is a slip, which would turn labels over.
+
+    Args:
+        given: class: [subclasses], all of them the table's.
+        table: whose classes say nothing where they are the subclasses themselves.
+
+    Raises:
+        UserError: there is such a class.
+    """
+    if table.classes is None or table.subclasses is None or table.classes == table.subclasses:
+        return
+    class_of = dict(zip(table.subclasses, table.classes, strict=True))
+    own = {alike(name): name for name in table.classes}
+    for name, members in given.items():
+        known = own.get(alike(name))
+        if known is None:
+            continue
+        for member in members:
+            if class_of[member] != known:
+                found = f"{quoted(member)}, of class {quoted(class_of[member])} in {table.where}"
+                there = ", ".join(sorted(subclass for subclass, of in class_of.items() if of == known))
+                expected = f"subclasses of {quoted(known)} there: {there}"
+                remedy = (
+                    "Correct the hierarchy or the data; to regroup on purpose, give the classes names of their own."
+                )
+                raise UserError(f'key "hierarchy.{name}"', found, expected, remedy)
+
+
+def resolve_positive(given: str | None, hierarchy: SubclassHierarchy, findings: Findings) -> int:
     """Number the class that F1 speaks of: the last one if none is given.
+
+    Args:
+        given: its name.
+        hierarchy: whose classes there are.
+        findings: takes a warning where the last one is called like a negative class.
 
     Raises:
         UserError: there is no such class.
     """
     if given is None:
+        last = hierarchy.classes[-1]
+        if last.lower() in NEGATIVE:
+            found = f"nothing, so that {quoted(last)}, the last class, is the positive one"
+            expected = "the class that F1, sensitivity and specificity shall speak of"
+            remedy = f"Name it; positive: {last} if it is this one."
+            findings.warning("negative class as positive", 'key "positive"', found, expected, remedy)
         return hierarchy.num_classes - 1
     if given not in hierarchy.classes:
         remedy = nearest(given, hierarchy.classes)

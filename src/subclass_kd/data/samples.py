@@ -14,7 +14,7 @@ from subclass_kd.data import fashion_mnist, folder, lidc, mhist, shards, tabular
 from subclass_kd.data.augmentable import check_augment
 from subclass_kd.data.cross_fit import check_cross_fit
 from subclass_kd.data.findings import Findings
-from subclass_kd.data.hierarchies import found_hierarchy, resolve_hierarchy, resolve_positive
+from subclass_kd.data.hierarchies import check_regrouped, found_hierarchy, resolve_hierarchy, resolve_positive
 from subclass_kd.data.pixels import load_pixels
 from subclass_kd.data.rows import Rows, Samples
 from subclass_kd.data.scan import Look
@@ -134,10 +134,12 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
     subclasses = table.subclasses or []
     strata, names = _strata(table, subclasses, study.data.kind)
     hierarchy = resolve_hierarchy(study.hierarchy or found, names, table.where)
+    if study.hierarchy is not None:
+        check_regrouped(study.hierarchy, table)
     numbers = {name: number for number, name in enumerate(hierarchy.subclasses)}
     splits = make_splits(study.data, strata, table.splits, table.groups, table.where, findings)
     try:
-        positive = resolve_positive(study.positive, hierarchy)
+        positive = resolve_positive(study.positive, hierarchy, findings)
     except UserError as error:
         findings.add(error, "positive")
         positive = hierarchy.num_classes - 1
