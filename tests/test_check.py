@@ -35,10 +35,10 @@ def save(path, image):
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    """Give a folder without faults: 2 classes, 3 subclasses, 40 training and 10 test images of each, no two alike."""
+    """Give a folder without faults: 2 classes, 3 subclasses, 40 training, 10 test and 20 validation images of each."""
     root = tmp_path_factory.mktemp("good")
     number = 0
-    for split, count in (("train", 40), ("test", 10)):
+    for split, count in (("train", 40), ("test", 10), ("validation", 20)):
         for name, members in NAMES.items():
             for member in members:
                 for _ in range(count):
@@ -73,9 +73,9 @@ def test_good_data_have_no_findings(good):
     report = check(good)
     assert (report["errors"], report["warnings"], report["findings"]) == (0, 0, [])
     data = report["data"]
-    assert (data["images"], data["unreadable"]) == (150, 0)
-    assert data["sizes"] == [{"width": 40, "height": 40, "images": 150}]
-    assert data["channels"] == {"1": 150}
+    assert (data["images"], data["unreadable"]) == (210, 0)
+    assert data["sizes"] == [{"width": 40, "height": 40, "images": 210}]
+    assert data["channels"] == {"1": 210}
     assert (data["shared_groups"], data["sentence"].split(":")[0]) == (None, "No groups (patients) are known")
     assert (data["copies"], data["near_duplicates"]) == ({"groups": 0, "surplus": 0}, 0)
     assert [(row["name"], row["class"], row["test"]) for row in data["subclasses"]] == [
@@ -172,8 +172,14 @@ def spoil_few_test_images(root):
 
 
 def spoil_few_training_images(root):
-    for path in sorted((root / "train/sick/mild").glob("*.png"))[20:]:
+    for path in sorted((root / "train/sick/mild").glob("*.png"))[16:]:
         path.unlink()
+
+
+def spoil_few_validation_images(root):
+    for folder in ("validation/sick/severe", "validation/sick/mild"):
+        for path in sorted((root / folder).glob("*.png"))[9:]:
+            path.unlink()
 
 
 CASES = {
@@ -204,16 +210,20 @@ CASES = {
     ),
     "near inside": (spoil_near_inside, {}, []),
     "constant": (spoil_constant, {("warning", "constant image"): 2}, ["mild", "the value 7 in every pixel"]),
-    "long": (spoil_long, {("warning", "squashed images"): 1}, ["1 of 150 images", "(100 x 40)", "far from square"]),
-    "small": (spoil_small, {("warning", "small images"): 1}, ["1 of 150 images", "(20 x 20)", "at least 32 x 32"]),
-    "colour": (spoil_colour, {("warning", "colour as grey"): 1}, ["1 of 150", "data.channels: 3"]),
+    "long": (spoil_long, {("warning", "squashed images"): 1}, ["1 of 210 images", "(100 x 40)", "far from square"]),
+    "small": (spoil_small, {("warning", "small images"): 1}, ["1 of 210 images", "(20 x 20)", "at least 32 x 32"]),
+    "colour": (spoil_colour, {("warning", "colour as grey"): 1}, ["1 of 210", "data.channels: 3"]),
     "few test images": (
         spoil_few_test_images, {("warning", "few test images"): 1},
         ['4 test image(s) of subclass "mild"', "at least 5"],
     ),
     "few training images": (
         spoil_few_training_images, {("warning", "small subclass"): 1},
-        ['16 training images of subclass "mild"', "20.0 %", "at least 20"],
+        ['16 training images of subclass "mild"', "16.7 %", "at least 20"],
+    ),
+    "few validation images": (
+        spoil_few_validation_images, {("warning", "few validation images"): 1},
+        [': 18 validation images of class "sick"; at least 20 of each', "Merge the validation split into train, and"],
     ),
 }  # fmt: skip
 
@@ -242,7 +252,7 @@ def test_several_sizes_need_a_size(root):
     save(first(root, "train/well/healthy"), picture(901, (20, 20)))
     report = check(root, size=None)
     assert kinds(report) == {("error", "different sizes"): 1}
-    assert "148 of 40 x 40, 1 of 100 x 40, 1 of 20 x 20 pixels" in messages(report, "different sizes")[0]
+    assert "208 of 40 x 40, 1 of 100 x 40, 1 of 20 x 20 pixels" in messages(report, "different sizes")[0]
     assert "Set data.size." in messages(report, "different sizes")[0]
 
 
@@ -261,7 +271,7 @@ def test_sixteen_bits_that_come_out_dark_are_told_their_white(root, largest, whi
     assert kinds(report) == ({("warning", "dark images"): 1} if advice else {})
     if advice:
         assert f"Set data.white: {advice}." in messages(report, "dark images")[0]
-        assert "150 images of 16 bits" in messages(report, "dark images")[0]
+        assert "210 images of 16 bits" in messages(report, "dark images")[0]
 
 
 def test_near_duplicates_everywhere_are_one_warning(root):
@@ -271,7 +281,7 @@ def test_near_duplicates_everywhere_are_one_warning(root):
             save(path, Image.open(source).point(lambda value: value + 9))
     report = check(root)
     assert kinds(report) == {("warning", "many near duplicates"): 1}
-    assert "27 % of the images" in messages(report, "many near duplicates")[0]
+    assert "19 % of the images" in messages(report, "many near duplicates")[0]
 
 
 def test_a_table_s_rows_are_named(good, tmp_path):
@@ -301,7 +311,7 @@ def test_progress_is_told_for_every_image(good):
     check_study(
         make_study({"data": {"kind": "folder", "root": str(good), "size": 32}}), lambda *numbers: told.append(numbers)
     )
-    assert told == [(done, 150) for done in range(1, 151)]
+    assert told == [(done, 210) for done in range(1, 211)]
 
 
 # Rows without pixels
@@ -341,6 +351,14 @@ def test_imbalance_is_warned_of_below_a_twentieth():
     ]
 
 
+@pytest.mark.parametrize(("sick", "found"), [(20, None), (19, '19 validation images of class "class 1"')])
+def test_a_handful_of_validation_images_is_warned_of(sick, found):
+    """What data.validation sets aside, too: a share of few images is few."""
+    labels = [0, 1, 2] * 60 + [0, 1] * 10 + [2] * sick
+    splits = [0] * 120 + [2] * 60 + [1] * (20 + sick)
+    assert row_findings(labels, splits, [0, 0, 1]) == ([("few validation images", found)] if found else [])
+
+
 def test_many_equal_subclasses_are_no_imbalance():
     labels = list(range(40)) * 30
     splits = [0] * 800 + [2] * 400
@@ -372,7 +390,7 @@ def test_a_report_fits_eighty_columns_and_is_json(root):
     show(console, report)
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
-    for part in ("healthy", "unreadable image", "small images", "150 images, 1 unreadable", "No groups"):
+    for part in ("healthy", "unreadable image", "small images", "210 images, 1 unreadable", "No groups"):
         assert part in text
     assert text.splitlines()[-1] == "2 errors, 1 warning: mend the errors before the study can run."
 

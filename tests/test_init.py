@@ -71,6 +71,16 @@ def test_folders_of_split_class_and_subclass(tmp_path):
     assert "96 images (38 train, 10 validation, 48 test)" in text.replace("\n# ", " ")
 
 
+def test_a_handful_of_validation_images_is_told(tmp_path):
+    names = [*SPLIT_CLASS_SUBCLASS, *(f"val/{name}/{k}.png" for name in ("a/w", "a/x", "b/y", "b/z") for k in range(4))]
+    text, _ = written(folder(tmp_path / "data", names), tmp_path)
+    told = text.replace("\n  # ", " ")
+    assert '8 validation images of class "a" and 8 validation images of class "b". Merge the validation split' in told
+    assert "validation: 0.2" not in text
+    text, _ = written(folder(tmp_path / "more", [f"{name}/{k}.png" for name in "ab" for k in range(130)]), tmp_path)
+    assert "validation images of" not in text
+
+
 def test_folders_of_classes_alone_have_nothing_to_distill(tmp_path):
     names = [f"{name}/{k}.png" for name in ("normal", "odd") for k in range(20)]
     text, study = written(folder(tmp_path / "data", names), tmp_path)

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from subclass_kd.config import Study
+from subclass_kd.data.check import few_validation
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.hierarchies import NEGATIVE
 from subclass_kd.data.images import DICOM_EXTENSIONS
@@ -170,6 +171,9 @@ def _data_lines(data: dict[str, Any], found: Found, rows: Rows) -> list[str]:
     if rows.table.splits is None or "validation" not in rows.table.splits:
         lines += _comment("Share of the training images that chooses epochs.", indent=2)
         lines.append("  validation: 0.2")
+    few = few_validation(rows)
+    if few is not None:
+        lines += _comment(f"Few, to choose epochs and the threshold by: {few[0]}. {few[1]}", indent=2)
     if rows.groups is None:
         lines += _comment(
             "No patients (groups) were found: images of one patient may be in training and test, which flatters every "

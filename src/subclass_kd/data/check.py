@@ -20,6 +20,7 @@ from subclass_kd.errors import UserError
 
 SMALLEST_SHARE = 0.05  # of the training images, for a class or a subclass
 FEWEST_TRAINING = 20
+FEWEST_VALIDATION = 20  # of a class: fewer, and chance chooses the epoch and the threshold
 FEWEST_TEST = 5  # of a subclass: fewer, and its accuracy is a matter of luck
 FEWEST_ANNOTATORS = 3
 LARGEST_GROUP = 0.2  # share of all images
@@ -115,6 +116,11 @@ def check_rows(rows: Rows, findings: Findings) -> None:
     counts = np.bincount(labels[rows.train], minlength=hierarchy.num_subclasses)
     _warn_of_small("class", hierarchy.classes, class_counts, class_counts > 0, where, findings)
     _warn_of_small("subclass", hierarchy.subclasses, counts, ~alone, where, findings)
+    few_validated = few_validation(rows)
+    if few_validated is not None:
+        found, remedy = few_validated
+        expected = f"at least {FEWEST_VALIDATION} of each class: they choose every epoch and the threshold"
+        findings.warning("few validation images", where, found, expected, remedy)
     tested = np.bincount(labels[rows.test], minlength=hierarchy.num_subclasses)
     for number in np.flatnonzero(tested < FEWEST_TEST) if len(rows.test) else ():  # there is none in a search
         found = f'{tested[number]} test image(s) of subclass "{hierarchy.subclasses[number]}"'
@@ -141,6 +147,20 @@ def check_rows(rows: Rows, findings: Findings) -> None:
             found = f'{sizes.max():,} images, {100 * share:.0f} %, in group "{name}"'
             remedy = "It is in one split as a whole; check that it is one patient or slide."
             findings.warning("large group", where, found, f"at most {100 * LARGEST_GROUP:.0f} % in a group", remedy)
+
+
+def few_validation(rows: Rows) -> tuple[str, str] | None:
+    """Say of which classes there are too few validation images, and what mends it; None if there are enough."""
+    counts = np.bincount(rows.class_labels[rows.validation], minlength=rows.hierarchy.num_classes).tolist()
+    few = {name: count for name, count in zip(rows.hierarchy.classes, counts, strict=True) if count}
+    few = {name: count for name, count in few.items() if count < FEWEST_VALIDATION}
+    if not few:
+        return None
+    found = " and ".join(f'{count} validation images of class "{name}"' for name, count in few.items())
+    splits = rows.table.splits
+    if splits is not None and {splits[row] for row in rows.validation.tolist()} == {"validation"}:
+        return found, "Merge the validation split into train, and set data.validation."
+    return found, "Set a larger data.validation, or add images."
 
 
 def _warn_of_small(
