@@ -13,6 +13,7 @@ from rich.console import Console
 from subclass_kd.data.check import check_rows, check_study
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.rows import Rows
+from subclass_kd.data.samples import resolve_rows
 from subclass_kd.data.table import SampleTable
 from subclass_kd.display_check import show
 from subclass_kd.hierarchy import SubclassHierarchy
@@ -53,8 +54,12 @@ def root(good, tmp_path):
     return Path(shutil.copytree(good, tmp_path / "data"))
 
 
+def study_of(root, **data):
+    return make_study({"data": {"kind": "folder", "root": str(root), "size": 32, "channels": 1, **data}})
+
+
 def check(root, **data):
-    return check_study(make_study({"data": {"kind": "folder", "root": str(root), "size": 32, "channels": 1, **data}}))
+    return check_study(study_of(root, **data))
 
 
 def kinds(report):
@@ -237,6 +242,24 @@ def test_each_fault_is_found_and_nothing_else(case, root):
     for (_, kind), _ in expected.items():
         for part in parts:
             assert part in messages(report, kind)[0]
+
+
+def test_a_test_image_is_compared_with_those_that_training_has(root):
+    """Not with those that data.train_images leaves out, unless a teacher speaks of them."""
+    rows = resolve_rows(study_of(root, train_images=20), Findings())
+    names = np.array(rows.table.names)
+    unused = np.setdiff1d(np.arange(len(names)), np.concatenate([rows.train, rows.validation, rows.test]))
+    assert len(unused) == 100
+    exact, near = names[unused[:2]]
+    tests = names[rows.test]
+    shutil.copy(root / exact, root / tests[0])
+    save(root / tests[1], Image.open(root / near).point(lambda value: value + 9))
+    assert {kind for _, kind in kinds(check(root, train_images=20))} >= {"duplicate image"}
+    assert not {kind for _, kind in kinds(check(root, train_images=20)) if "across splits" in kind}
+    across = {("error", "duplicate across splits"): 1, ("warning", "near duplicate across splits"): 1}
+    assert across.items() <= kinds(check(root)).items()
+    unlabelled = study_of(root, train_images=20).model_dump() | {"distillation": {"unlabelled": True}}
+    assert across.items() <= kinds(check_study(make_study(unlabelled))).items()
 
 
 def test_copies_and_near_duplicates_are_counted(root):

@@ -50,21 +50,21 @@ def _check_copies(rows: Rows, found: Scan, findings: Findings) -> None:
     """Copies are errors where they make the test easier or a label doubtful; in sets that come decoded, warnings."""
     table, hierarchy = rows.table, rows.hierarchy
     note = findings.error if table.images is None else findings.warning
-    tested = _tested(rows)
+    tested, seen = _sides(rows)
     for group in found.copies:
         first, shown = group[0], _names(rows, group[1:])
         labels = sorted({hierarchy.subclasses[rows.subclass_labels[row]] for row in group if row < rows.named})
-        sides = {bool(tested[row]) for row in group}
+        across = bool(tested[group].any() and seen[group].any())
         if len(labels) > 1:
             text = f"the same image as {shown}, as {' and '.join(_quote(name) for name in labels)}"
             note("duplicate with another label", table.place(first), text, "one label", "Correct one, or remove both.")
-        if len(sides) > 1:
+        if across:
             test = next(row for row in group if tested[row])
-            other = [row for row in group if not tested[row]]
+            other = [row for row in group if seen[row]]
             text = f"a test image that training has as {_names(rows, other)}"
             expected, remedy = "test images that training has not seen", "Remove one of them."
             note("duplicate across splits", table.place(test), text, expected, remedy)
-        if len(labels) <= 1 and len(sides) == 1:
+        if len(labels) <= 1 and not across:
             patients = len({table.groups[row] for row in group}) if table.groups is not None else 1
             text = f"the same image as {shown}" + (f", in {patients} groups" if patients > 1 else "")
             remedy = "Remove all but one: it counts more than others."
@@ -73,9 +73,10 @@ def _check_copies(rows: Rows, found: Scan, findings: Findings) -> None:
 
 def _check_near(rows: Rows, found: Scan, findings: Findings) -> None:
     """Warn of near duplicates that matter: one by one, or all at once where nearly every image has one."""
-    tested, labels, names = _tested(rows), rows.subclass_labels, rows.hierarchy.subclasses
+    (tested, seen), labels, names = _sides(rows), rows.subclass_labels, rows.hierarchy.subclasses
     pairs = found.near
-    across, unlike = tested[pairs[:, 0]] != tested[pairs[:, 1]], labels[pairs[:, 0]] != labels[pairs[:, 1]]
+    one, two = pairs[:, 0], pairs[:, 1]
+    across, unlike = (tested[one] & seen[two]) | (seen[one] & tested[two]), labels[one] != labels[two]
     unlike &= (pairs < rows.named).all(1)  # others have no label
     expected = "different images; these may be one, saved, resized or cropped anew"
     involved = len(np.unique(pairs[across | unlike])) / len(rows.table)
@@ -97,9 +98,14 @@ def _check_near(rows: Rows, found: Scan, findings: Findings) -> None:
             findings.warning("near duplicate with another label", rows.table.place(row), text, expected, remedy)
 
 
-def _tested(rows: Rows) -> Bools:
-    """Tell the test rows, (N,). Training and validation count as one side here: both have a part in training."""
-    return np.isin(np.arange(len(rows.table)), rows.test)
+def _sides(rows: Rows) -> tuple[Bools, Bools]:
+    """Tell the test rows, and those that have a part in training, (N,) each; some rows may have no part in anything.
+
+    Validation images choose epochs, and a teacher speaks of unlabelled ones: both count as training here.
+    """
+    every = np.arange(len(rows.table))
+    unlabelled = every[:0] if rows.unlabelled is None else rows.unlabelled
+    return np.isin(every, rows.test), np.isin(every, np.concatenate([rows.train, rows.validation, unlabelled]))
 
 
 def _check_sizes(rows: Rows, found: Scan, data: Data, findings: Findings) -> None:
