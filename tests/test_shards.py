@@ -212,7 +212,6 @@ def test_cls_gives_the_class_and_a_hierarchy_may_group_it(tmp_path):
     [
         (["train/0.tar", "test/0.tar"], ["test", "train"]),
         (["cc3m-train-0.tar", "cc3m-validation-0.tar"], ["train", "validation"]),
-        (["dev-0.tar", "more.tar"], None),
         (["trainset-0.tar", "b.tar"], None),
     ],
 )
@@ -226,6 +225,7 @@ def test_the_names_of_shards_give_splits(tmp_path, names, splits):
     ("names", "found"),
     [
         (["train-0.tar", "b.tar"], '"train-0.tar", named like a split, and "b.tar"'),
+        (["data-0.tar", "val-0.tar"], '"val-0.tar", named like a split, and "data-0.tar"'),
         (["train/val_0.tar"], "a path with the splits train and validation"),
         ([], "no file in .tar"),
     ],
@@ -236,6 +236,23 @@ def test_names_that_leave_the_split_open_are_refused(tmp_path, names, found):
     with pytest.raises(UserError) as caught:
         load(tmp_path)
     assert caught.value.found == found
+
+
+@pytest.mark.parametrize(
+    ("facts", "label", "classes"),
+    [
+        ({"dx": "nevus"}, "melanoma", []), ({"dx": "nevus"}, "nevus\n", ["nevus"]), ({"dx": "nevus"}, "1", ["nevus"]),
+        ({"dx": 1}, "nevus", ["1"]), ({"dx": None}, "melanoma", ["melanoma"]), ({}, "melanoma", ["melanoma"]),
+    ],
+)  # fmt: skip
+def test_two_names_of_a_class_are_an_error(tmp_path, facts, label, classes):
+    """A number says nothing against a name: it may be its index."""
+    members = [*sample("a", facts), ("a.cls", label.encode()), *sample("b", {"dx": "nevus"}, 1)]
+    shard(tmp_path / "0.tar", members)
+    table, found = load(tmp_path, columns={"class": "dx"})
+    assert table.classes == [*classes, "nevus"]
+    told = [(one.where, one.found) for one in found.kept]
+    assert told == ([] if classes else [(f'{tmp_path}/0.tar, a.png, key "dx"', '"nevus", and "melanoma" in .cls')])
 
 
 def test_a_split_in_json_must_be_that_of_the_shard(tmp_path):

@@ -17,6 +17,7 @@ import numpy as np
 from subclass_kd import config
 from subclass_kd.ahead import in_order
 from subclass_kd.config import Study
+from subclass_kd.data.cell_rules import as_float
 from subclass_kd.data.cells import Sheet, cell_text
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.folder import walk
@@ -149,6 +150,13 @@ class Rows:
             self.header |= dict.fromkeys(facts)
         cells = {name: cell_text(facts.get(name)) for name in self.cells}
         if sample.label is not None:
+            own = cells[self.class_column].strip()
+            # A number may be the index of the other's name.
+            if own not in ("", sample.label) and as_float(own) is None and as_float(sample.label) is None:
+                place, remedy = f"{where}, key {quoted(self.class_column)}", "Correct one of them, or remove the .cls."
+                found = f"{quoted(own)}, and {quoted(sample.label)} in .cls"
+                findings.error("two classes", place, found, "one class", remedy)
+                return
             self.header[self.class_column] = None
             cells[self.class_column] = cells[self.class_column] or sample.label
         if split:
@@ -183,7 +191,7 @@ def _splits(root: Root, names: list[str]) -> list[str]:
     """Give the split that each shard's path names, "" for each where they do not name any.
 
     Raises:
-        UserError: some name train or test and others nothing, or one names two.
+        UserError: some name a split and others nothing, or one names two.
     """
     splits = []
     for name in names:
@@ -195,12 +203,12 @@ def _splits(root: Root, names: list[str]) -> list[str]:
             text = f"a path with the splits {' and '.join(sorted(found))}"
             raise UserError(str(path_of(root, name)), text, "the name of one split", "Rename it.")
         splits.append("".join(found))
-    if "" in splits and {"train", "test"} & {*splits}:
-        given = next(name for name, split in zip(names, splits, strict=True) if split in ("train", "test"))
+    if "" in splits and any(splits):
+        given = next(name for name, split in zip(names, splits, strict=True) if split)
         other = names[splits.index("")]
         text = f"{quoted(given)}, named like a split, and {quoted(other)}"
         raise UserError(str(root), text, "all shards named like splits, or none", "Rename them.")
-    return [""] * len(names) if "" in splits else splits
+    return splits
 
 
 def _entries(shard: str) -> list[Entry] | UserError:
