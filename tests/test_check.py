@@ -15,6 +15,7 @@ from subclass_kd.data.findings import Findings
 from subclass_kd.data.rows import Rows
 from subclass_kd.data.samples import resolve_rows
 from subclass_kd.data.table import SampleTable
+from subclass_kd.display import RunProgress
 from subclass_kd.display_check import show
 from subclass_kd.hierarchy import SubclassHierarchy
 from subclass_kd.study_file import make_study
@@ -416,6 +417,21 @@ def test_a_report_fits_eighty_columns_and_is_json(root):
     for part in ("healthy", "unreadable image", "small images", "210 images, 1 unreadable", "No groups"):
         assert part in text
     assert text.splitlines()[-1] == "2 errors, 1 warning: mend the errors before the study can run."
+
+
+def test_a_run_shows_its_warnings_once_and_no_error(root):
+    for spoil in (spoil_small, spoil_few_validation_images, spoil_text):
+        spoil(root)
+    console = Console(width=80, record=True, file=io.StringIO())
+    progress = RunProgress(console)
+    for _ in range(2):  # as of two folds
+        progress.checked(check(root))
+    text = console.export_text()
+    lines = text.splitlines()
+    assert [line for line in lines if line.startswith(("warning", "error"))] == [
+        "warning: few validation images", "warning: small images",
+    ]  # fmt: skip
+    assert "18 validation images of class" in " ".join(text.split())
 
 
 def test_only_some_of_many_findings_are_shown(root):

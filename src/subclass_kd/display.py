@@ -17,6 +17,7 @@ from rich.text import Text
 from subclass_kd.arithmetic import from_dict
 from subclass_kd.comparison import HEADLINES
 from subclass_kd.diagnosis import first_verdict
+from subclass_kd.display_check import show_warnings
 from subclass_kd.display_tables import make_table, show_diagnosis, show_power, show_votes
 from subclass_kd.plan import Job
 
@@ -44,6 +45,7 @@ class RunProgress:
         self.total = self.finished = self.workers = 0
         self.decoded = (0, 0)  # images, of how many
         self.of_fold = ""  # which of how many
+        self.warned = False  # of the data, if there is anything to warn of
         self.started = time.monotonic()
         self.live = Live(console=console, get_renderable=self._panel, transient=True, refresh_per_second=4)
 
@@ -67,6 +69,12 @@ class RunProgress:
         """Name files that are made again because they are not as they were written."""
         for path in paths:
             self.console.print(f"{path} is damaged: made again", highlight=False, markup=False, soft_wrap=True)
+
+    def checked(self, report: Mapping[str, Any]) -> None:
+        """Show the warnings about the data before the first training; those of other folds are of the same images."""
+        if not self.warned:
+            show_warnings(self.console, report)
+        self.warned = True
 
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Note what there is to do."""

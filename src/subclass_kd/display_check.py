@@ -33,6 +33,13 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
     console.print(Text(verdict(report), style="bold"))
 
 
+def show_warnings(console: Console, report: Mapping[str, Any]) -> None:
+    """Print the warnings alone, the first of each kind, as a run does before it trains."""
+    for count in report["counts"]:
+        if count["severity"] == "warning":
+            _show_kind(console, count, report["findings"])
+
+
 def verdict(report: Mapping[str, Any]) -> str:
     """Sum up in one sentence.
 

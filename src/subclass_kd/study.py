@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +49,9 @@ class Progress(Protocol):
     def damaged(self, paths: Sequence[str]) -> None:
         """Tell which files of the run are not as they were written, and are made again."""
 
+    def checked(self, report: Mapping[str, Any]) -> None:
+        """Tell what was found in the data (check.json), none of which stops the run; once for each fold."""
+
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Tell which jobs are left, how many were done before, and how the networks compute (arithmetic.json)."""
 
@@ -68,6 +71,9 @@ class Silent:
     def damaged(self, paths: Sequence[str]) -> None:
         """Say nothing."""
 
+    def checked(self, report: Mapping[str, Any]) -> None:
+        """Say nothing."""
+
     def begin(self, jobs: Sequence[Job], finished: int, workers: int, arithmetic: dict[str, Any]) -> None:
         """Say nothing."""
 
@@ -80,7 +86,8 @@ class Telling:
 
     def __init__(self, watching: Progress, tracking: Tracking, study: Study) -> None:
         self._tracking, self._study, self._folder = tracking, study, ""
-        self.decoding, self.damaged, self.begin = watching.decoding, watching.damaged, watching.begin
+        self.decoding, self.damaged = watching.decoding, watching.damaged
+        self.checked, self.begin = watching.checked, watching.begin
         self._watching = watching
 
     def fold(self, number: int, folds: int) -> None:
@@ -268,6 +275,7 @@ def _run_split(
         except OSError as error:
             found = error.strerror or str(error)
             raise UserError(str(out), found, "a folder that can be written", "Give another --out.") from None
+        watching.checked(checked)
         watching.begin(missing, len(jobs) - len(missing), workers, arithmetic)
 
     engine(study, samples, out, missing, prepare, watching.event, chosen)

@@ -129,9 +129,10 @@ def test_a_folder_becomes_a_study_that_runs_as_it_is(skd, folder, tmp_path):
     report = json.loads(checked.stdout)
     assert report["errors"] == 0
     assert report["data"]["shared_groups"] == 0
-    done = skd("run", "study.yaml", *settings(*QUICK), "--out", "run", cwd=tmp_path)
+    done = skd("run", "study.yaml", *settings(*QUICK, "data.validation=0.1"), "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "240 images decoded" in done.stderr
+    assert done.stderr.index("warning: few validation images\n") < done.stderr.index(": epoch ")
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert sum(results["data"]["groups"].values()) == 60
     assert skd("init", folder, "-o", "study.yaml", cwd=tmp_path).returncode == 2
