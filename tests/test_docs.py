@@ -101,6 +101,19 @@ def test_every_key_of_augment_is_explained():
     assert sorted(explained) == sorted(Augment.model_fields)
 
 
+def test_a_new_users_first_commands_are_found():
+    """The set-up installs into .venv, and calls Python by one name of several."""
+    readme = (DOCS.parent / "README.md").read_text("utf-8")
+    setup, rest = readme.split(". .venv/bin/activate", 1)
+    assert re.findall("^(?:skd|pip) ", setup, re.MULTILINE) == []
+    assert len(re.findall("^skd ", rest, re.MULTILINE)) >= 5
+    assert "Python 3.11 or later" in setup
+    assert "python3.12" in setup
+    [[make, argument]] = re.findall(r"`make (\w+) (\w+)=\S+`", (DOCS.parent / "CONTRIBUTING.md").read_text("utf-8"))
+    makefile = (DOCS.parent / "Makefile").read_text("utf-8")
+    assert f"\n{make}:\n\t$({argument}) -m venv" in makefile
+
+
 def test_every_study_that_is_shown_is_a_study():
     root = DOCS.parent
     pages = [root / "README.md", *DOCS.glob("*.md")]
