@@ -295,6 +295,15 @@ def test_a_table_s_columns_are_guessed(header, columns, name, tmp_path):
     assert "test: 0.2" not in text
 
 
+@pytest.mark.parametrize(("most", "kept"), [("NA", True), ("", True), ("site 1", False)])
+def test_a_column_of_patients_may_lack_most_of_them(tmp_path, most, kept):
+    def row(k):
+        return [f"{k}.png", "ab"[k % 2], most if k < 40 else f"p{k // 4}"]
+
+    _, study = written(table(tmp_path, ["path", "class", "patient"], row), tmp_path)
+    assert ("group" in study.data.columns) == kept
+
+
 def test_a_column_of_numbered_folds_is_no_split(tmp_path):
     path = table(tmp_path, ["path", "label", "fold"], lambda k: [f"{k}.png", "ab"[k % 2], str(k % 5)])
     text, study = written(path, tmp_path)
