@@ -69,17 +69,27 @@ def is_missing(cell: str) -> bool:
 
 
 def label(cell: str) -> str:
+    """Give the name of a class or subclass out of a table's cell, where a missing value is none.
+
+    >>> label("NA")
+    Traceback (most recent call last):
+    subclass_kd.data.cell_rules.CellError: ('empty label', '"NA", as programs write a missing value', ...)
+    """
+    if cell.strip() and is_missing(cell):
+        remedy = "Give the label or remove the row; if this is a label, write it in other words."
+        raise CellError("empty label", f"{quoted(cell)}, as programs write a missing value", "a label", remedy)
+    return name(cell)
+
+
+def name(cell: str) -> str:
     """Give a class's or subclass's name as it stands, if every tool that may meet it can take it.
 
-    >>> label("=cmd()")
+    >>> name("=cmd()")
     Traceback (most recent call last):
     subclass_kd.data.cell_rules.CellError: ('label a spreadsheet would run', '"=cmd()"', ...)
     """
     if not cell.strip():
         raise CellError("empty label", quoted(cell) if cell else "an empty cell", "a label")
-    if is_missing(cell):
-        remedy = "Give the label or remove the row; if this is a label, write it in other words."
-        raise CellError("empty label", f"{quoted(cell)}, as programs write a missing value", "a label", remedy)
     if UNPRINTABLE.search(cell):
         raise CellError("characters in label", quoted(cell), "a label of one line without control characters")
     if cell != cell.strip():

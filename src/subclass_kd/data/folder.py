@@ -179,11 +179,11 @@ def _to_table(root: Path, names: list[str], columns: Columns, has_hierarchy: boo
     _demand_two(root, set(columns["class"]) - {""})
     good = np.ones(len(names), dtype=bool)
     column = partial(_column, good=good, place=place, findings=findings)
-    classes = _one_spelling(column(columns["class"], cell_rules.label, needed="class"), place, findings)
+    classes = _one_spelling(column(columns["class"], cell_rules.name, needed="class"), place, findings)
     subclasses, own = classes, any(columns["subclass"])
     if own:
         _warn_of_missing(classes, columns["subclass"], place, findings)
-        given = _one_spelling(column(columns["subclass"], cell_rules.label), place, findings)
+        given = _one_spelling(column(columns["subclass"], cell_rules.name), place, findings)
         subclasses = [subclass or name for subclass, name in zip(given, classes, strict=True)]
         check_parents(classes, subclasses, good, place, findings)
     splits = column(columns["split"], cell_rules.split, needed="split") if any(columns["split"]) else None
