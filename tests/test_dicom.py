@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bombs import codestream
 from subclass_kd.bundle import Bundle
 from subclass_kd.data.dicom import sides
 from subclass_kd.data.images import Header, read_header, read_image
@@ -25,6 +26,7 @@ from pydicom.uid import (  # noqa: E402
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     RLELossless,
@@ -258,6 +260,10 @@ def test_compressed_pixels_are_decoded(tmp_path):
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=100, subsampling=0)
     content = dataset(np.asarray(image), "YBR_FULL", JPEGBaseline8Bit, PixelData=encapsulate([buffer.getvalue()]))
+    encoded = io.BytesIO()
+    Image.fromarray(BYTES).save(encoded, "JPEG2000", no_jp2=True, num_resolutions=1)
+    whole = dataset(BYTES, syntax=JPEG2000Lossless, PixelData=encapsulate([encoded.getvalue()]))
+    assert np.array_equal(read_image(write(tmp_path / "c.dcm", whole), 1, None, 65535)[0], BYTES)
     assert np.allclose(read_image(write(tmp_path / "b.dcm", content), 3, None, 65535)[:, 0, 0], [200, 60, 20], atol=2)
 
 
@@ -289,6 +295,9 @@ def bomb(kind):
         return dataset(BYTES, Rows=10_000, Columns=10_000, NumberOfFrames=1000)
     if kind == "deflated":
         return dataset(BYTES, syntax=DeflatedExplicitVRLittleEndian, PixelData=bytes(700_000_000))
+    if kind == "parts":
+        content = encapsulate([codestream(9000, 9000, levels=0, block=4, precinct=2)])
+        return dataset(BYTES, syntax=JPEG2000Lossless, Rows=9000, Columns=9000, PixelData=content)
     buffer = io.BytesIO()
     Image.new("L", (9000, 9000)).save(buffer, "JPEG")
     content = encapsulate([buffer.getvalue()])
@@ -302,6 +311,7 @@ def bomb(kind):
         ("frames", "1000 frames or pages"),
         ("deflated", "more than 100,000,000 pixels"),
         ("compressed", "a compressed image of 9000 x 9000 pixels"),
+        ("parts", "1 x 40,545,013 parts in 1 layers"),  # 4,502^2 precincts and 4,503^2 code blocks
     ],
 )
 def test_a_small_file_that_asks_for_gigabytes_is_refused_before_it_gets_any(kind, found, tmp_path):

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import struct
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
+from bombs import JPEG_2000S, TILED_TIFFS, tiled_tiff
 from subclass_kd.data.images import EXTENSIONS, Header, quiet, read_header, read_image
 from subclass_kd.errors import UserError
 
@@ -432,6 +434,81 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, side):
         # Above its own limit Pillow names only the product.
         assert error.found == (f"{side} x {side} pixels" if side == 11_000 else f"{side**2} pixels")
         assert error.expected == "at most 100,000,000"
+
+
+BOMBS = {f"TIFF: {kind}": content for kind, content in TILED_TIFFS.items()}
+BOMBS |= {f"JPEG 2000: {kind}": content for kind, content in JPEG_2000S.items()}
+FOUND = {
+    "TIFF: sides of a type that Pillow passes over": "a tile's side of type 17",
+    # Five levels and the image itself: in each at least 2 x 2 precincts, and as many code blocks, of 3 bands but once.
+    "JPEG 2000: tiles": "65,025 x 128 parts in 1 layers",
+    "JPEG 2000: boxes that state less": "30000 x 30000 pixels",
+    "JPEG 2000: channels": "500 channels",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for the most memory, in kB")
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_decoder_that_would_make_more_room_than_an_image_takes_is_not_asked(tmp_path, python, kind):
+    """Of 25 million pixels: tiles of 12,000 x 12,000 would take 144 MB, the others 0.6 GB and more."""
+    path = tmp_path / "a"
+    path.write_bytes(BOMBS[kind])
+    assert path.stat().st_size < 150_000
+    code = """if True:
+        import resource, sys
+        from pathlib import Path
+        from PIL import Image
+        from subclass_kd.data import dicom, images, pillow
+        from subclass_kd.errors import UserError
+        Image.init()
+        content = Path(sys.argv[1]).read_bytes()
+        most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = most()
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        try:
+            print(images.decode_image(content, "a", 1, 64, 65535, 25_000_000).shape)
+        except UserError as error:
+            print(error.found)
+        print(most() - before)"""
+    done = python("-c", code, path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, taken = done.stdout.splitlines()
+    default = "a tile of 12000 x 12000 pixels" if kind.startswith("TIFF") else " parts in "
+    assert FOUND.get(kind, default) in found
+    assert int(taken) < 20_000
+
+
+def test_a_tile_of_a_tiff_has_the_limit_of_an_image(tmp_path):
+    """Whichever call, order of bytes and size of numbers; Pillow reads no BigTIFF of the other order."""
+    for mark, big in ((m, b) for m in "<>" for b in (False, True) if (m, b) != (">", True)):
+        path = tmp_path / f"a{mark == '<'}{big}.tif"
+        path.write_bytes(tiled_tiff(64, 10_001, mark=mark, big=big))
+        for call in (read, read_header):
+            error = refused(path, call)
+            assert (error.found, error.expected) == ("a tile of 10001 x 10001 pixels", "at most 100,000,000")
+            assert error.remedy == "Save the image with smaller tiles, or without."
+        path.write_bytes(tiled_tiff(64, 80, mark=mark, big=big))
+        assert read_header(path) == Header(64, 64, channels=1, bits=8)
+        assert (read(path) == 0).all()
+
+
+def test_jpeg_2000_as_it_is_written_is_read(tmp_path):
+    """Tiles, small blocks and precincts, layers, all orders of packets: what encoders do is no bomb."""
+    noise = RANDOM.integers(0, 256, (700, 500, 3), dtype=np.uint8)
+    for number, options in enumerate(
+        [
+            {},
+            {"tile_size": (128, 128), "num_resolutions": 4},
+            {"codeblock_size": (16, 16), "precinct_size": (64, 64)},
+            {"quality_layers": list(range(40, 0, -2)), "progression": "RPCL", "tile_size": (256, 256)},
+            {"no_jp2": True, "codeblock_size": (32, 32), "irreversible": True, "plt": True},
+        ]
+    ):
+        path = save(tmp_path / f"{number}.jp2", noise, **options)
+        with Image.open(path) as image:
+            expected = np.asarray(image.convert("RGB"))
+        assert np.array_equal(read(path, 3), expected.transpose(2, 0, 1))
+        assert read_header(path) == Header(500, 700, channels=3, bits=8)
 
 
 def test_a_large_image_below_the_limit_is_no_bomb(tmp_path):

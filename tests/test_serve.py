@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bombs import JPEG_2000S, TILED_TIFFS
 from served import BOUNDARY, bomb, everything, multipart, png, serving
 from subclass_kd import cli, extras
 from subclass_kd.errors import UserError
@@ -119,6 +120,12 @@ MALFORMED = {
     "truncated": (png(3, 64)[:-30], 422, "cannot be decoded"),
     "bomb": (bomb(12_000), 422, "12000 x 12000 pixels at most 25,000,000"),
     "bomb that Pillow refuses": (bomb(60_000), 422, "at most 25,000,000"),
+    "tile of a TIFF": (TILED_TIFFS["one tile"], 422, "a tile of 12000 x 12000 pixels at most 25,000,000"),
+    "parts of a JPEG 2000": (
+        JPEG_2000S["precincts"],
+        422,
+        "parts in 1 layers parts that take no more room than 25,000,000",
+    ),
     "wrong type": (b"%PDF-1.7 no image", 422, "does not know"),
     "script": (b"<script>alert(1)</script>", 422, "does not know"),
     "empty": (b"", 422, "an empty file (0 bytes)"),

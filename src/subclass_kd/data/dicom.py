@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from subclass_kd.data import jpeg2000
 from subclass_kd.data.images import MOST_PIXELS, Header, no_scale, several, too_large
 from subclass_kd.data.members import AnyPath
 from subclass_kd.errors import UserError
@@ -78,11 +79,12 @@ def describe(dataset: Dataset, path: AnyPath) -> Header:
     )
 
 
-def decode(dataset: Dataset, path: AnyPath) -> Image.Image:
+def decode(dataset: Dataset, path: AnyPath, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Decode a dataset that :func:`describe` passed to a Pillow image of mode L or RGB.
 
     Raises:
-        UserError: the dataset has no pixels. What pydicom raises on damaged data passes through.
+        UserError: the dataset has no pixels, or compressed ones whose decoder would make too much room. What pydicom
+            raises on damaged data passes through.
     """
     from PIL import Image
     from pydicom.pixels.processing import apply_color_lut
@@ -90,7 +92,7 @@ def decode(dataset: Dataset, path: AnyPath) -> Image.Image:
 
     if "PixelData" not in dataset:
         raise _no_pixels(dataset, path)
-    _check_frame(dataset, path)
+    _check_frame(dataset, path, most_pixels)
     values = pixel_array(dataset)  # YBR comes as RGB
     kind = dataset.PhotometricInterpretation
     if kind == "PALETTE COLOR":
@@ -168,7 +170,7 @@ def _check_inflated(file: BinaryIO, path: AnyPath, most_pixels: int) -> None:
         file.seek(0)
 
 
-def _check_frame(dataset: Dataset, path: AnyPath) -> None:
+def _check_frame(dataset: Dataset, path: AnyPath, most_pixels: int) -> None:
     """Refuse a compressed image of other sides than the file states: decoders make room for what it says itself."""
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
@@ -176,10 +178,13 @@ def _check_frame(dataset: Dataset, path: AnyPath) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated or syntax == RLELossless:
         return
-    width, height = sides(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    width, height = sides(frame)
     if (width, height) != (dataset.Columns, dataset.Rows):
         found = f"a compressed image of {width} x {height} pixels"
         raise UserError(str(path), found, f"{dataset.Columns} x {dataset.Rows}, as the file states")
+    if not frame.startswith(b"\xff\xd8"):  # as JPEG and JPEG-LS begin
+        jpeg2000.check(io.BytesIO(frame), path, most_pixels)
 
 
 def sides(frame: bytes) -> tuple[int, int]:

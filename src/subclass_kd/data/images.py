@@ -92,7 +92,8 @@ def read_image(path: AnyPath, channels: int, size: int | None, white: int) -> ND
     Raises:
         UserError: there is no such file; it is no image, or damaged; it has more than 100 million pixels, or fewer than
             8 to a side; several frames or pages; pixels of no known scale (32 bits, floating point). Memory is taken
-            for pixels once this has been found by the file's header, and by that of a compressed image within it.
+            for pixels once this has been found by the file's header, and by that of a compressed image within it; a
+            TIFF's tile may have no more of them than the image may.
     """
     try:
         with quiet(), _open(path) as file:
@@ -135,7 +136,7 @@ def _decode(
         header = dicom.describe(dicom.load(file, path, most_pixels, pixels=False), path)
         _checked(header, path, most_pixels)  # before pixels take room
         file.seek(0)
-        return finish(dicom.decode(dicom.load(file, path, most_pixels), path), channels, size)
+        return finish(dicom.decode(dicom.load(file, path, most_pixels), path, most_pixels), channels, size)
     opened = pillow.load(file, path, most_pixels)
     header = _checked(pillow.describe(opened, path), path, most_pixels)
     return finish(pillow.decode(opened, path, white, header.orientation), channels, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 from functools import lru_cache
 from typing import Any, BinaryIO
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from subclass_kd.data import jpeg2000
 from subclass_kd.data.images import MOST_PIXELS, Header, no_scale, several, too_large
 from subclass_kd.data.members import AnyPath
 from subclass_kd.errors import UserError
@@ -22,6 +24,9 @@ _GREY = {"1", "L", "LA", "La"}
 _GREY_16 = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 _COLOUR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"}
 _ORIENTATION = 0x0112  # EXIF tag
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # of TIFF
+_NO_TILES = "Save the image with smaller tiles, or without."
+_WHOLE = {3: "H", 4: "I"}  # TIFF's types SHORT and LONG, which are those of a tile's sides
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -38,19 +43,26 @@ def load(file: BinaryIO, path: AnyPath, most_pixels: int = MOST_PIXELS) -> Image
     Args:
         file: its content.
         path: what messages name.
-        most_pixels: what messages say it may have.
+        most_pixels: that it may have, here of what its decoder makes room for beside the image itself: a TIFF's tile,
+            or the many parts of a JPEG 2000.
 
     Raises:
-        UserError: this is no image of a kind that is read, or one beyond Pillow's limit of pixels.
+        UserError: this is no image of a kind that is read, or one beyond Pillow's limit of pixels; its decoder would
+            make too much room. What damaged headers raise passes through.
     """
     try:
-        return Image.open(file, formats=_FORMATS)
+        image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
         file.seek(0)
         found = f"a file that Pillow does not know (first bytes {file.read(8).hex(' ')})"
         raise UserError(str(path), found, _EXPECTED) from None
     except Image.DecompressionBombError as error:  # above the limit here, and it names no sides
         raise too_large(re.findall(r"\d+", str(error))[0], path, most_pixels) from None
+    if image.format == "TIFF":
+        _check_tile(file, image.tag_v2.offset, path, most_pixels)  # type: ignore[attr-defined]
+    elif image.format == "JPEG2000":
+        jpeg2000.check(file, path, most_pixels)
+    return image
 
 
 def describe(image: Image.Image, path: AnyPath) -> Header:
@@ -89,6 +101,33 @@ def decode(image: Image.Image, path: AnyPath, white: int, orientation: int) -> I
     decoded = _to_8_bits(image, path, white)
     # Pillow itself turns TIFF upright.
     return decoded if orientation == 1 or image.format == "TIFF" else decoded.transpose(_TURNS[orientation])
+
+
+def _check_tile(file: BinaryIO, directory: int, path: AnyPath, most_pixels: int) -> None:
+    """Refuse a TIFF of too large a tile: libtiff makes room for a whole one, however small the image is.
+
+    The directory is read here: libtiff takes numbers of types that Pillow passes over, and for such a tile's sides.
+    """
+    file.seek(0)
+    head = file.read(4)
+    order, is_big = "<" if head[:2] == b"II" else ">", 43 in head[2:]  # BigTIFF
+    number, entry = (struct.Struct(order + each) for each in (("Q", "HHQ8s") if is_big else ("H", "HHI4s")))
+    sides = {_TILE_WIDTH: 0, _TILE_LENGTH: 0}
+    file.seek(directory)
+    (entries,) = number.unpack(file.read(number.size))
+    for _ in range(entries):
+        content = file.read(entry.size)
+        if len(content) < entry.size:
+            break  # libtiff reads no directory that is cut short
+        tag, kind, count, held = entry.unpack(content)
+        if tag in sides:
+            if kind not in _WHOLE or count != 1:
+                raise UserError(str(path), f"a tile's side of type {kind}", "SHORT or LONG, as TIFF has it", _NO_TILES)
+            sides[tag] = max(sides[tag], *struct.unpack_from(order + _WHOLE[kind], held))
+    wide, high = sides.values()
+    if wide * high > most_pixels:
+        found = f"a tile of {wide} x {high} pixels"
+        raise UserError(str(path), found, f"at most {most_pixels:,}", _NO_TILES)
 
 
 def _orientation(image: Image.Image) -> int:
