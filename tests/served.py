@@ -21,10 +21,10 @@ BOUNDARY = "------------------------0123456789"
 
 
 @contextlib.contextmanager
-def serving(folder, limits=None, token=None, loopback=True):
+def serving(folder, limits=None, token=None, loopback=True, int8=False):
     """Serve a bundle on a free port, and give the port, the server and its student."""
     listener = listen("127.0.0.1", 0, token)
-    server, student = make_server(folder, Access(token, loopback), limits or Limits())
+    server, student = make_server(folder, Access(token, loopback), limits or Limits(), int8=int8)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

@@ -64,10 +64,18 @@ def write_bundle(folder, *, channels=1, size=8, resize=True, threshold=0.25, cla
     return folder
 
 
+def add_int8(folder, advice):
+    """Add a student of 8 bits, which is the same one, and what is advised on it."""
+    (folder / "model-int8.onnx").write_bytes((folder / "model.onnx").read_bytes())
+    files = {name: row for name, row in describe_files(folder).items() if name.startswith("model")}
+    change_bundle(folder, files=files, int8={"advice": advice})
+    return folder
+
+
 def change_bundle(folder, **keys):
     """Set keys of bundle.json, such as ``preprocessing={"white": 4095}``, and seal the bundle again."""
     stated = json.loads((folder / "bundle.json").read_text())
     for key, value in keys.items():
-        stated[key] = stated[key] | value if isinstance(value, dict) else value
+        stated[key] = stated.get(key, {}) | value if isinstance(value, dict) else value
     (folder / "bundle.json").write_text(json.dumps(stated))
     seal(folder)

@@ -22,7 +22,7 @@ from subclass_kd.serve.access import Access
 from subclass_kd.serve.guard import HEADERS
 from subclass_kd.serve.limits import MIB, Limits, size_in_words
 from subclass_kd.serve.server import listen, make_server, read_token
-from synthetic_bundle import change_bundle, write_bundle
+from synthetic_bundle import add_int8, change_bundle, write_bundle
 
 TOKEN = "0123456789abcdef-token"
 SMALL = Limits(
@@ -482,6 +482,25 @@ def test_the_model_is_described(folder, served):
     assert model["model_sha256"] == stated["files"]["model.onnx"]["sha256"]
     assert (model["card"], model["temperature"], model["arm"]) == (None, 1.0, None)
     assert model["limits"]["file_bytes"] == 32 * MIB
+    assert (model["int8"], model["advice"]) == (False, None)
+
+
+def test_what_is_advised_on_8_bits_is_told(popen, tmp_path):
+    """At the start, before the address, and to programs; not where the student of 32 bits answers."""
+    advice = "WARNING: on validation images F1 falls by MORE THAN 0.5 POINTS in 8 bits. Use the student in float32."
+    folder = add_int8(write_bundle(tmp_path / "b"), advice)
+    with serving(folder, int8=True) as eight, serving(folder) as exact:
+        models = [served.ask("GET", "/v1/model")[2] for served in (eight, exact)]
+    assert [(model["int8"], model["advice"]) for model in models] == [(True, advice), (False, None)]
+    process, line = start(popen, folder, tmp_path, "--int8")
+    assert line == f"skd: {advice}\n"
+    assert " answers at http://127.0.0.1:" in process.stderr.readline()
+    process, line = start(popen, folder, tmp_path)
+    assert " answers at http://127.0.0.1:" in line
+    change_bundle(folder, int8={"advice": 1})
+    with pytest.raises(UserError, match="found a bundle that is not whole"):
+        make_server(folder, Access(None, True), Limits(), int8=True)
+    make_server(folder, Access(None, True), Limits())[1].close()
 
 
 def test_figures_count_what_was_asked(folder):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from served import png, serving
-from synthetic_bundle import write_bundle
+from synthetic_bundle import add_int8, write_bundle
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -89,7 +89,23 @@ def test_an_image_that_is_dropped_gets_its_answer(page, served):
     answer.locator("img").wait_for()
     assert page.inner_text("#state") == "1 image done."
     page.click("#card summary")
+    assert not page.is_visible("#advice")
+    assert "temperature 1.000, fitted on validation images\n" in page.inner_text("#facts")
     assert page.inner_text("#card pre") == "# Model card\n<script>alert(1)</script>"
+
+
+def test_8_bits_bring_their_advice_and_a_calibration_that_is_not_their_own(page, tmp_path):
+    advice = "WARNING: <b>F1 falls</b>. Use the student in float32."
+    with serving(add_int8(write_bundle(tmp_path / "b"), advice), int8=True) as served:
+        page.goto(f"http://127.0.0.1:{served.port}/")
+        page.wait_for_selector("#ask:visible")
+        assert page.inner_text("#advice.caution") == f"Student of 8 bits. {advice}"
+        choose(page, ("a.png", png(204)))
+        told = page.inner_text("#answers .confidence")
+        calibrated = "Confidence (calibrated with the student of 32 bits) 80.0 %"
+        assert told == f"{calibrated}, at or above the threshold of 25.0 %."
+        fitted = "temperature 1.000, fitted on validation images with the student of 32 bits"
+        assert fitted in page.inner_text("#facts")
 
 
 def test_what_is_no_image_gets_its_error_beside_the_others(page, served):

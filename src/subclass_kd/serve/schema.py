@@ -29,7 +29,9 @@ class Probability(BaseModel):
     """Of a class, or of a subclass."""
 
     name: str
-    probability: float = Field(description="Calibrated; 0 to 1, but for rounding.")
+    probability: float = Field(
+        description="Calibrated, by answers in 32 bits even where 8 bits answer; 0 to 1, but for rounding."
+    )
 
 
 class SubclassProbability(Probability):
@@ -44,7 +46,7 @@ class Prediction(BaseModel):
 
     name: str = Field(description="Of the file, as it came: text of anybody's, to be shown as text.")
     decision: str | None = Field(description="A class; null if there is an error.")
-    confidence: float | None = Field(description="The calibrated probability of the decision.")
+    confidence: float | None = Field(description="The probability of the decision.")
     classes: list[Probability]
     subclasses: list[SubclassProbability] = Field(description="None of a student of classes alone.")
     error: Fault | None
@@ -102,10 +104,13 @@ class Model(BaseModel):
     threshold: float | None
     rule: str | None = Field(description="By which the threshold was chosen.")
     int8: bool = Field(description="Whether the student of 8 bits answers.")
+    advice: str | None = Field(
+        description="Of the student of 8 bits, by validation images: whether to use it. Null where 32 bits answer."
+    )
     model_sha256: str = Field(description="Of the model file that answers.")
     arm: str | None
     seed: int | None
-    temperature: float | None
+    temperature: float | None = Field(description="Of the calibration, fitted on answers in 32 bits.")
     preprocessing: dict[str, Any]
     files: dict[str, File]
     versions: dict[str, str]

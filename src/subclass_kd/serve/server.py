@@ -63,8 +63,11 @@ def serve_bundle(
         address, actual = listener.getsockname()[:2]
         loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
         server, student = make_server(folder, Access(token, loopback), Limits(), int8=int8)
+        advice = student.describe().advice
         log_to(lambda line: say(f"{time.strftime('%H:%M:%S')} {line}"))
         url = f"http://{f'[{address}]' if ':' in address else address}:{actual}/"
+        if advice is not None:
+            say(advice)
         say(f"{folder} answers at {url}{'' if loopback else ' (not encrypted: docs/serve.md)'}. Ctrl-C stops. {NOTICE}")
         try:
             server.run([listener])

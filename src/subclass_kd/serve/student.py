@@ -116,6 +116,7 @@ class Student:
             threshold=bundle.threshold,
             rule=stated["decision"].get("rule"),
             int8=self.int8,
+            advice=(stated.get("int8") or {}).get("advice") if self.int8 else None,
             model_sha256=self.sha256,
             arm=stated.get("arm"),
             seed=stated.get("seed"),

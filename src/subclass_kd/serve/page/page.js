@@ -3,6 +3,7 @@
 const part = (id) => document.getElementById(id);
 const AT_A_TIME = 3; // requests, one file each, so that answers come as they are ready
 const TRIES = 8; // of a request that a busy server puts off
+const IN_32_BITS = " with the student of 32 bits"; // the temperature is fitted to its answers alone
 let token = null; // in memory alone
 let model = null;
 let asked = 0, done = 0, failed = 0;
@@ -67,6 +68,8 @@ function introduce() {
   part("question").textContent = `${model.classes.slice(0, -1).join(", ")} or ${model.classes.at(-1)}?`;
   document.title = part("question").textContent;
   part("version").textContent = model.version;
+  part("advice").hidden = model.advice === null;
+  part("advice").textContent = model.advice === null ? "" : `Student of 8 bits. ${model.advice}`;
   const { limits } = model;
   part("taken").textContent = "PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000 and DICOM, one image a file, " +
     `of at most ${size(limits.file_bytes)} and ${limits.pixels / 1e6} million pixels.`;
@@ -79,7 +82,7 @@ function introduce() {
     ["Threshold", model.threshold === null ? "none: the most probable class" :
       `${percent(model.threshold)} for ${model.positive}${model.rule ? `, by the rule ${model.rule}` : ""}`],
     ["Calibration", model.temperature === null ? "not stated" :
-      `temperature ${model.temperature.toFixed(3)}, fitted on validation images`],
+      `temperature ${model.temperature.toFixed(3)}, fitted on validation images${model.int8 ? IN_32_BITS : ""}`],
     ["Trained as", model.arm === null ? "not stated" : `arm ${model.arm}, seed ${model.seed}`],
     ["Weights", `${model.int8 ? "8 bits" : "32 bits"}, SHA-256 ${model.model_sha256}`],
   ];
@@ -153,7 +156,8 @@ async function answer(file, place) {
 function show(row, { threshold, positive }, place) {
   const text = (name, value) => { place.querySelector(name).textContent = value; };
   text(".decision", row.decision);
-  const sure = model.temperature === null ? "Probability" : "Calibrated confidence";
+  const sure = model.temperature === null ? "Probability"
+    : model.int8 ? `Confidence (calibrated${IN_32_BITS})` : "Calibrated confidence";
   text(".confidence", `${sure} ${percent(row.confidence)}${against(row, threshold, positive)}.`);
   const bars = place.querySelector(".classes");
   for (const { name, probability } of row.classes) {
