@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 from subclass_kd.calibration import calibrated, fit_temperature
 from subclass_kd.counts import share_interval, wilson
 from subclass_kd.errors import UserError
-from subclass_kd.report import refresh_report, write_report
+from subclass_kd.report import plots, refresh_report, write_report
 from subclass_kd.report.content import content
 from subclass_kd.report.folder import open_run
 from subclass_kd.report.measures import (
@@ -420,6 +420,41 @@ def test_without_images_no_name_of_a_sample_is_told(made, tmp_path):
     page = write_report(made[0], tmp_path / "page.html", images=False).read_text("utf-8")
     assert "cmd()" in made[2]
     assert "cmd()" not in page
+
+
+@pytest.mark.parametrize("epochs", [1, 200, 201, 5_000, 20_000])
+def test_pictures_of_trainings_do_not_grow_with_the_epochs(epochs):
+    """A line of 200 epochs at most, with the first and the last; one epoch's value far off is in the band."""
+    values = np.random.default_rng(0).random((2, epochs))
+    values[:, 0], values[:, -1] = 0.25, 0.75
+    values[1, epochs // 3] = 100.0
+    drawn = plots.training("key", "title", "loss", {f"arm {number}": values for number in range(6)})
+    assert len(drawn) < 60_000
+    lines = re.findall(r'<polyline points="([^"]*)" class="line s\d">', drawn)[:6]
+    bands = re.findall(r'<polygon points="([^"]*)" class="band s\d">', drawn)
+    assert len(lines) == len(bands) == 6
+    spread = values.max() - values.min()
+    low, high = values.min() - 0.04 * spread, values.max() + 0.04 * spread
+    for line, band in zip(lines, bands, strict=True):
+        points, around = (np.array([pair.split(",") for pair in each.split()], float) for each in (line, band))
+        assert len(points) == min(epochs, 200)
+        assert len(around) == 2 * len(points)
+        middle = values.mean(0)
+        for (x, y), at in ((points[0], 0), (points[-1], epochs - 1)):
+            assert x == pytest.approx(54 + 274 * at / max(epochs - 1, 1), abs=0.06)
+            assert y == pytest.approx(10 + 200 * (high - middle[at]) / (high - low), abs=0.06)
+        assert around[:, 1].min() == pytest.approx(10 + 200 * (high - 100) / (high - low), abs=0.06)
+        highest = around[around[:, 1].argmin(), 0]
+        assert highest == pytest.approx(54 + 274 * (epochs // 3) / max(epochs - 1, 1), abs=274 / 200)
+        assert around[:, 1].max() == pytest.approx(10 + 200 * (high - values.min()) / (high - low), abs=0.06)
+
+
+def test_a_report_of_the_folder_one_is_in_names_it(tmp_path, monkeypatch):
+    make_run(tmp_path / "my run")
+    monkeypatch.chdir(tmp_path / "my run")
+    for folder in (Path(), Path("../my run")):
+        page = write_report(folder).read_text("utf-8")
+        assert "<code>skd run study.yaml --out &#39;my run&#39;</code>" in page
 
 
 def test_a_plain_study_has_a_report(tmp_path):

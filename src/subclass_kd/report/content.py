@@ -72,7 +72,7 @@ def content(run: Run, choices: Choices, images: bool) -> dict[str, Any]:
         "errors": _errors(run, arm, images),
         "images": images,
         "study_yaml": yaml.safe_dump(results["study"], sort_keys=False, allow_unicode=True, width=100),
-        "command": f"skd run study.yaml --out {shlex.quote(run.folder.name)}",
+        "command": f"skd run study.yaml --out {shlex.quote(run.folder.resolve().name)}",
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ Values = NDArray[np.float64]
 STYLES = 7  # line styles s0 to s6 of the style sheet
 SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)
 MOST = 40  # rows of a matrix that can be read
+MOST_POINTS = 200  # of a line: a picture is 274 pixels wide, and its size must not grow with the epochs
 
 
 def interval(key: str, title: str, middle: float, ends: Ends | None, span: Ends) -> Markup:
@@ -173,6 +174,8 @@ def bits(key: str, class_bits: float, rows: Sequence[tuple[str, float, float, fl
 def training(key: str, title: str, label: str, lines: Mapping[str, Values]) -> Markup:
     """Draw what trainings noted epoch by epoch: the mean over trainings, lowest to highest as a band.
 
+    Of more than 200 epochs the line goes through 200, the first and the last among them; the band holds all epochs.
+
     Args:
         key: of the picture.
         title: of the picture.
@@ -186,9 +189,21 @@ def training(key: str, title: str, label: str, lines: Mapping[str, Values]) -> M
     frame = Frame(54, 10, 274, 200, x=(1, max(epochs, 2)), y=span)
     drawn = [frame.axes("epoch", label, ticks((1, max(epochs, 2)), least=1), ticks(span))]
     for number, values in enumerate(lines.values()):
-        steps = list(range(1, values.shape[1] + 1))
-        drawn.append(frame.band(steps, values.min(0), values.max(0), f"s{number % STYLES}"))
-        drawn.append(frame.line(steps, values.mean(0), f"s{number % STYLES}"))
+        drawn_at, starts = _thinned(values.shape[1])
+        low_here, high_here = np.minimum.reduceat(values.min(0), starts), np.maximum.reduceat(values.max(0), starts)
+        steps = (drawn_at + 1).tolist()
+        drawn.append(frame.band(steps, low_here, high_here, f"s{number % STYLES}"))
+        drawn.append(frame.line(steps, values.mean(0)[drawn_at], f"s{number % STYLES}"))
     drawn.append(legend([(f"s{n % STYLES}", clip(name, 30)) for n, name in enumerate(lines)], 54, 268))
     told = "; ".join(f"{name}: {v.mean(0)[0]:.3f} at first, {v.mean(0)[-1]:.3f} at last" for name, v in lines.items())
     return figure(key, title, f"{label} by epoch. {told}.", (344, 270 + 17 * len(lines)), *drawn)
+
+
+def _thinned(epochs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose at most 200 of many epochs, evenly, and where the bin around each begins; the bins hold every epoch.
+
+    >>> _thinned(3)
+    (array([0, 1, 2]), array([0, 1, 2]))
+    """
+    chosen = np.linspace(0, epochs - 1, min(epochs, MOST_POINTS)).round().astype(np.int64)
+    return chosen, np.concatenate([[0], (chosen[:-1] + chosen[1:] + 1) // 2])
