@@ -15,6 +15,7 @@ import pytest
 import torch
 from benchmarks import parity as parity_benchmark
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from scipy import stats
 from sklearn.metrics import f1_score, roc_curve
@@ -25,6 +26,7 @@ from subclass_kd.bundle_statement import state
 from subclass_kd.calibration import calibrated, fit_temperature, log_loss, parse_rule, threshold_for
 from subclass_kd.candidates import best_student, open_run
 from subclass_kd.cli import app
+from subclass_kd.config import Own
 from subclass_kd.counts import Counts, auroc_interval, f1_share, mean_interval, share, wilson
 from subclass_kd.deployed import Deployed, to_onnx
 from subclass_kd.errors import UserError
@@ -439,6 +441,71 @@ def test_an_onnx_model_unlike_pytorch_is_refused_and_leaves_nothing(run, tmp_pat
     with pytest.raises(UserError, match="an ONNX model unlike PyTorch's"):
         export_student(run, "skd", tmp_path / "b", say=lambda line: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def failing(call, refuses, error):
+    """Give a function in place of another, which fails where its arguments are of the teacher."""
+
+    def instead(*arguments):
+        if any(refuses(argument) for argument in arguments):
+            raise error
+        return call(*arguments)
+
+    return instead
+
+
+def is_teacher(argument):
+    return isinstance(argument, Path) and argument.name == "teacher.onnx"
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "reason"),
+    [
+        (export, "to_onnx", "teacher subclass: found a network that torch cannot export (no such operator); expected"),
+        (
+            latency,
+            "measure",
+            "teacher: subclass: found a network that onnxruntime cannot run (no such operator); expected",
+        ),
+    ],
+)
+def test_a_teacher_that_cannot_be_measured_is_missing_with_its_reason(run, where, name, reason, tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "SECONDS", 0.01)
+    error = NotImplementedError("no such operator\nand more")
+    monkeypatch.setattr(where, name, failing(getattr(where, name), is_teacher, error))
+    said = []
+    stated = export_student(run, "skd", tmp_path / "b", say=said.append)
+    assert [row["network"] for row in stated["cost"]["networks"]] == ["student"]
+    assert len(said) == 3
+    assert said[2].startswith(f"Without the teacher's cost: {reason}")
+    assert "\n" not in said[2]
+    assert not (tmp_path / "b/teacher.onnx").exists()
+    assert json.loads((tmp_path / "b/bundle.json").read_text("utf-8")) == stated
+
+
+def test_a_teacher_s_lost_weights_are_named_and_a_fault_of_ours_stays_one(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "SECONDS", 0.01)
+    copy, said = tmp_path / "run", []
+    shutil.copytree(run.folder, copy)
+    shutil.rmtree(copy / "teachers")
+    export_student(replace(run, folder=copy), "skd", tmp_path / "b", say=said.append)
+    assert said[2].startswith(f"Without the teacher's cost: {copy / 'teachers'}")
+    monkeypatch.setattr(export, "deployed_teacher", failing(None, lambda argument: True, KeyError("a fault of ours")))
+    with pytest.raises(KeyError, match="a fault of ours"):
+        export_student(run, "skd", tmp_path / "c", say=said.append)
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_weights_state_what_their_own_arm_was_trained_with(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "SECONDS", 0.01)
+    shared = run.study.student.learning_rate
+    study = run.study.model_copy(update={"per_arm": {"skd": Own(learning_rate=3 * shared)}})
+    for arm, rate in (("skd", 3 * shared), ("scratch", shared)):
+        export_student(replace(run, study=study), arm, tmp_path / arm, say=lambda line: None)
+        with safe_open(tmp_path / arm / "model.safetensors", "pt") as file:
+            network = json.loads(file.metadata()["network"])
+        assert network["learning_rate"] == rate
+        assert network["epochs"] == 2
 
 
 def test_weights_that_did_not_make_the_predictions_are_refused(run, tmp_path):

@@ -68,7 +68,7 @@ def export_student(
             costs.append(_cost("student, int8", run.results["arms"][arm], folder / MODEL_INT8, run))
             for line in int8_lines(stated["int8"]):
                 say(line)
-        costs += _teacher_cost(run, best, folder)
+        costs += _teacher_cost(run, best, folder, say)
         stated["cost"] = {"cpu": latency.cpu_name(), "networks": costs}
         _write_weights(folder / WEIGHTS, run, best)
         stated["outputs"] = [CLASS_OUTPUT, *([SUBCLASS_OUTPUT] if model.subclasses else [])]
@@ -96,8 +96,12 @@ def _to_onnx(model: Deployed, shape: tuple[int, ...], path: Path, whose: str) ->
     try:
         to_onnx(model, shape, path)
     except Exception as error:  # whatever an exporter meets in a network of anybody's
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(whose, f"a network that torch cannot export ({reason})", "one that ONNX can hold") from error
+        found = f"a network that torch cannot export ({_reason(error)})"
+        raise UserError(whose, found, "one that ONNX can hold") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_parity(run: Run, model: Deployed, path: Path, threshold: float | None) -> dict[str, Any]:
@@ -112,19 +116,31 @@ def _check_parity(run: Run, model: Deployed, path: Path, threshold: float | None
 
 def _cost(name: str, row: dict[str, Any], path: Path, run: Run) -> dict[str, Any]:
     counted = {key: row[key] for key in ("parameters", "multiply_adds")}
-    return {"network": name, **counted, "bytes": path.stat().st_size, "latency": latency.measure(path, run.shape)}
+    try:
+        taken = latency.measure(path, run.shape)
+    except UserError:
+        raise
+    except Exception as error:  # onnxruntime has errors of its own, without a common base but this
+        found = f"a network that onnxruntime cannot run ({_reason(error)})"
+        raise UserError(name, found, "one that it can") from error
+    return {"network": name, **counted, "bytes": path.stat().st_size, "latency": taken}
 
 
-def _teacher_cost(run: Run, best: Candidate, folder: Path) -> list[dict[str, Any]]:
-    """Measure the teacher, too, in the same runtime; nothing where the run has none, or none that ONNX can hold."""
+def _teacher_cost(run: Run, best: Candidate, folder: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measure the teacher, too, in the same runtime; nothing where the run has none, or, as is said, none that can be.
+
+    It is measured for comparison only: a bundle needs no teacher.
+    """
     path = folder / "teacher.onnx"
     try:
-        name, teacher = deployed_teacher(run, best) or ("", None)
-        if teacher is None:
+        found = deployed_teacher(run, best)
+        if found is None:
             return []
-        to_onnx(teacher, run.shape, path)
+        name, teacher = found
+        _to_onnx(teacher, run.shape, path, f"teacher {name}")
         return [_cost(f"teacher: {name}", run.results["teachers"][name], path, run)]
-    except Exception:  # it is measured for comparison only
+    except UserError as error:
+        say(f"Without the teacher's cost: {error}")
         return []
     finally:
         path.unlink(missing_ok=True)
@@ -134,7 +150,7 @@ def _write_weights(path: Path, run: Run, best: Candidate) -> None:
     from safetensors.torch import save_file
 
     weights = store.load(run.folder / best.weights)
-    network = run.study.student.model_dump(mode="json")
+    network = run.study.of_arm(best.arm).student.model_dump(mode="json")
     save_file(weights, path, {"network": json.dumps(network), "arm": best.arm, "seed": str(best.seed)})
 
 
