@@ -1,6 +1,7 @@
 """From DICOM files to 8-bit pixels: windows, tables and colours by hand, and a refusal for whatever cannot be shown."""
 
 import io
+import struct
 import sys
 import tracemalloc
 
@@ -11,7 +12,7 @@ from PIL import Image
 from bombs import codestream
 from subclass_kd.bundle import Bundle
 from subclass_kd.data.dicom import sides
-from subclass_kd.data.images import Header, read_header, read_image
+from subclass_kd.data.images import Header, decode_image, read_header, read_image
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.study_file import make_study
@@ -326,6 +327,42 @@ def test_a_small_file_that_asks_for_gigabytes_is_refused_before_it_gets_any(kind
         tracemalloc.stop()
     assert caught.value.found == found
     assert most < 16_000_000
+
+
+@pytest.mark.parametrize(
+    ("runs", "refused"),
+    [
+        (b"\x81\0" * 46_876, True),  # 128 bytes each: 6,000,128, more than a million pixels of 6 bytes
+        (b"\x81\0" * 46_875 + b"\x80" * 4, False),  # 6,000,000 and what stands for nothing
+        (b"\x80\x81\0" * 46_876, True),
+        (b"\x7f" + bytes(128), False),
+    ],
+)
+def test_run_lengths_have_the_bytes_of_the_largest_image_at_most(runs, refused):
+    content = io.BytesIO()
+    frame = struct.pack("<16I", 1, 64, *[0] * 14) + runs
+    image = dataset(BYTES, syntax=RLELossless, PixelData=encapsulate([frame]))
+    image.save_as(content, enforce_file_format=True)
+    if not refused:
+        assert decode_image(content.getvalue(), "a.dcm", 1, None, 65535, 1_000_000).shape == (1, 8, 8)
+        return
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="found more than 1,000,000 pixels; expected at most 1,000,000"):
+            decode_image(content.getvalue(), "a.dcm", 1, None, 65535, 1_000_000)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
+
+
+def test_run_lengths_of_noise_are_read(tmp_path):
+    """Of three segments, gone through since they might stand for more."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    image = dataset(noise, "RGB")
+    image.compress(RLELossless, generate_instance_uid=False)
+    content = write(tmp_path / "a.dcm", image).read_bytes()
+    assert np.array_equal(decode_image(content, "a.dcm", 3, None, 65535, 120_000), noise.transpose(2, 0, 1))
 
 
 def test_deflated_files_are_read(tmp_path):

@@ -176,15 +176,39 @@ def _check_frame(dataset: Dataset, path: AnyPath, most_pixels: int) -> None:
     from pydicom.uid import RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated or syntax == RLELossless:
+    if not syntax.is_encapsulated:
         return
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if syntax == RLELossless:  # it states no sides
+        _check_runs(frame, path, most_pixels)
+        return
     width, height = sides(frame)
     if (width, height) != (dataset.Columns, dataset.Rows):
         found = f"a compressed image of {width} x {height} pixels"
         raise UserError(str(path), found, f"{dataset.Columns} x {dataset.Rows}, as the file states")
     if not frame.startswith(b"\xff\xd8"):  # as JPEG and JPEG-LS begin
         jpeg2000.check(io.BytesIO(frame), path, most_pixels)
+
+
+def _check_runs(frame: bytes, path: AnyPath, most_pixels: int) -> None:
+    """Refuse run lengths of more bytes than the largest image has; two may stand for 128. See DICOM PS3.5, annex G."""
+    most = most_pixels * LARGEST_PIXEL
+    if 64 * len(frame) <= most:
+        return  # so nearly all files need not be gone through
+    segments, *starts = struct.unpack_from("<16I", frame)
+    ends = [*starts[1:segments], len(frame)]
+    size = 0
+    for place, end in zip(starts[:segments], ends, strict=False):
+        while place < min(end, len(frame)):
+            code = frame[place]
+            if code < 128:  # so many bytes and one as they are
+                size, place = size + code + 1, place + code + 2
+            elif code > 128:  # one byte, 257 less so many times
+                size, place = size + 257 - code, place + 2
+            else:
+                place += 1
+            if size > most:
+                raise too_large(f"more than {most_pixels:,}", path, most_pixels)
 
 
 def sides(frame: bytes) -> tuple[int, int]:
