@@ -82,6 +82,14 @@ def split_of_row_5(here):
     return table(here, change, study=TABLE.replace("weight: weight", "split: group"))
 
 
+def folds_for_a_split(here):
+    def change(rows):
+        for number, cells in enumerate(rows):
+            cells[3] = str(number % 5)
+
+    return table(here, change, header=["path", "class", "subclass", "split", "weight"])
+
+
 def voted(row, value, study=VOTES):
     def write(here):
         def change(rows):
@@ -357,6 +365,7 @@ CASES = {
     "a weight that is no number": cell(5, "weight", "nan"),
     "a negative weight": cell(5, "weight", "-1"),
     "an unknown split": split_of_row_5,
+    "a column split that holds folds": folds_for_a_split,
     "one bad row of a million": a_million_rows,
     # Shards
     "no shard": after(lambda here: (here / "shards/0.tar").rename(here / "shards/0"), shards()),

@@ -295,13 +295,13 @@ def test_a_table_s_columns_are_guessed(header, columns, name, tmp_path):
     assert "test: 0.2" not in text
 
 
-@pytest.mark.parametrize(("most", "kept"), [("NA", True), ("", True), ("site 1", False)])
-def test_a_column_of_patients_may_lack_most_of_them(tmp_path, most, kept):
+@pytest.mark.parametrize("most", ["NA", "", "site 1"])
+def test_a_column_of_patients_may_lack_most_of_them(tmp_path, most):
     def row(k):
         return [f"{k}.png", "ab"[k % 2], most if k < 40 else f"p{k // 4}"]
 
     _, study = written(table(tmp_path, ["path", "class", "patient"], row), tmp_path)
-    assert ("group" in study.data.columns) == kept
+    assert study.data.columns["group"] == "patient"
 
 
 def test_a_column_of_numbered_folds_is_no_split(tmp_path):
@@ -310,6 +310,60 @@ def test_a_column_of_numbered_folds_is_no_split(tmp_path):
     assert "split" not in study.data.columns
     assert 'Column "fold" is not used as split' in text
     assert "test: 0.2" in text
+
+
+def test_a_column_named_split_that_numbers_folds_is_not_used(tmp_path):
+    """Its name alone would have it used: the study says that it is not."""
+    path = table(tmp_path, ["path", "class", "split"], lambda k: [f"{k}.png", "ab"[k % 2], str(k // 2 % 5)])
+    text, study = written(path, tmp_path)
+    assert study.data.columns == {"path": "path", "class": "class", "split": None}
+    assert "    split: null\n" in text
+    assert 'Column "split" is not used as split' in text
+    assert "test: 0.2" in text
+
+
+def sides_of(study):
+    rows = resolve_rows(study, Findings())
+    return [set(rows.groups[part].tolist()) for part in (rows.train, rows.validation, rows.test)]
+
+
+@pytest.mark.parametrize("largest", [13, 30])  # rows of 60: 22 % and 50 %
+@pytest.mark.parametrize("name", ["patient", "Patient ID", "slide", "group", "case"])
+def test_a_patient_of_many_images_is_a_patient(name, largest, tmp_path):
+    """Whoever has most images would else be in training and test."""
+
+    def line(k):
+        return [f"{k}.png", "ab"[k % 2], "p0" if k < largest else f"p{k // 5}"]
+
+    _, study = written(table(tmp_path, ["path", "class", name], line), tmp_path)
+    assert study.data.columns["group"] == name
+    sides = sides_of(study)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 1 + len({k // 5 for k in range(largest, 60)})
+
+
+def test_four_patients_are_patients(tmp_path):
+    path = table(tmp_path, ["path", "class", "patient"], lambda k: [f"{k}.png", "ab"[k % 2], f"p{k // 15}"])
+    sides = sides_of(written(path, tmp_path)[1])
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "said", "key"),
+    [
+        ("patient", ["p1"], 'every row has "p1"', {}),
+        ("patient", [""], "every row has nothing", {}),
+        ("group", ["p1"], 'every row has "p1"', {"group": None}),
+        ("group", ["control", "treated"], 'every row has "control" or "treated"', {"group": None}),
+        ("case", ["1", "0"], 'every row has "0" or "1"', {}),
+    ],
+)
+def test_a_column_that_tells_no_patients_apart_is_none(name, cells, said, key, tmp_path):
+    """A column "case" may tell cases from controls: two values could not be shared out among three splits."""
+    path = table(tmp_path, ["path", "class", name], lambda k: [f"{k}.png", "ab"[k % 2], cells[k // 2 % len(cells)]])
+    text, study = written(path, tmp_path)
+    assert study.data.columns == {"path": "path", "class": "class"} | key
+    assert f'Column "{name}" is not taken for the patient: {said}.' in text.replace("\n  # ", " ")
+    assert "No patients (groups) were found" in text
 
 
 def test_votes_decide_where_nothing_else_does(tmp_path):

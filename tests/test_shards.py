@@ -264,6 +264,28 @@ def test_a_split_in_json_must_be_that_of_the_shard(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("name", "splits"), [("s-0.tar", None), ("train-0.tar", ["train", "train"])])
+def test_a_split_in_json_is_not_used_where_the_study_says_null(tmp_path, name, splits):
+    """The name of the shard still says its split."""
+    shard(
+        tmp_path / name,
+        [*sample("a", {"class": "x", "split": "0"}), *sample("b", {"class": "y", "split": "test"}, 1)],
+    )
+    table, found = load(tmp_path, columns={"split": None})
+    assert (table.splits, table.classes, found.kept) == (splits, ["x", "y"], [])
+
+
+def test_the_class_of_a_cls_is_not_used_where_the_study_says_null(tmp_path):
+    named = sample("a", {"class": "one", "subclass": "x"})
+    shard(tmp_path / "s.tar", [*named, ("a.cls", b"other"), *sample("b", {"subclass": "y"}, 1)])
+    study = make_study(
+        {"data": {"kind": "webdataset", "root": str(tmp_path), "columns": {"class": None}},
+         "hierarchy": {"one": ["x"], "two": ["y"]}}
+    )  # fmt: skip
+    findings = Findings()
+    assert (read(study, findings).classes, findings.kept) == (None, [])
+
+
 @pytest.mark.parametrize(
     ("wrong", "where", "found"),
     [
@@ -431,6 +453,12 @@ def test_shards_in_a_store_are_read_there(both, tmp_path):
         read(make_study({"data": data | {"root": "memory://nobody"}}), Findings())
     with pytest.raises(UserError, match=r'the URL "memory://bucket"; expected the folder of the images'):
         load_samples(make_study({"data": {"kind": "folder", "root": "memory://bucket"}}))
+
+
+def test_init_says_that_folds_in_the_json_are_not_used(tmp_path):
+    facts = [{"class": "ab"[k % 2], "split": str(k // 2 % 5)} for k in range(40)]
+    shard(tmp_path / "s-0.tar", [member for k in range(40) for member in sample(f"{k}", facts[k], k)])
+    assert "    class: class\n    split: null\n" in init(tmp_path, measure=False)
 
 
 def test_init_writes_a_study_of_shards(both):

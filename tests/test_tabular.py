@@ -303,6 +303,17 @@ def test_a_column_that_is_not_there_is_named(folder, header, columns, where, par
     assert all(part in str(error) for part in parts), str(error)
 
 
+@pytest.mark.parametrize(("key", "column"), [("split", "splits"), ("group", "groups"), ("class", "classes")])
+def test_a_column_of_a_key_s_name_is_not_used_where_the_study_says_null(folder, key, column):
+    """A column "split" may number folds: what cannot be a split is then no error."""
+    path = write(folder, "path,class,subclass,split,group", "a.png,a,x,0,p1", "b.png,a,y,1,p2", "c.png,b,z,2,p3")
+    columns = {"split": None, key: None}
+    table, findings = load(path, data={"columns": columns}, hierarchy={"a": ["x", "y"], "b": ["z"]})
+    assert not findings.kept
+    assert getattr(table, column) is table.splits is None
+    assert table.subclasses == ["x", "y", "z"]
+
+
 def test_empty_names_of_columns_that_are_not_used_do_no_harm(folder):
     assert len(load(write(folder, ",path,class,", "0,a.png,x,", "1,b.png,y,"))[0]) == 2
 

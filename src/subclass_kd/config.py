@@ -52,7 +52,9 @@ class Data(Section):
     root: Url | Annotated[Path, Field(strict=False)] | None = Field(None, description="folder of the images")
     unlabelled: Path | None = Field(None, strict=False, description="folder of images without labels, for a teacher")
     table: Path | None = Field(None, strict=False, description="CSV, TSV, Parquet or Excel file, for kind: table")
-    columns: dict[ColumnName, str] = Field(default_factory=dict, description="what the table's columns are called")
+    columns: dict[ColumnName, str | None] = Field(
+        default_factory=dict, description="what the table's columns are called; null of one not to be used"
+    )
     pattern: list[str] = Field(default_factory=list, description="regular expressions on file names, first match wins")
     size: int | None = Field(None, ge=8, le=1024, description="height and width in pixels; as stored if not given")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; as stored if not given")

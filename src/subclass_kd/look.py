@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -18,7 +17,7 @@ from subclass_kd.data.images import EXTENSIONS
 from subclass_kd.data.paths import shown
 from subclass_kd.data.table import SPLIT_NAMES
 from subclass_kd.errors import UserError
-from subclass_kd.file_names import LARGEST_GROUP, find_patterns
+from subclass_kd.file_names import find_patterns
 from subclass_kd.study_file import make_study
 
 MHIST_TABLE = "annotations.csv"
@@ -35,6 +34,8 @@ COLUMNS = {
         "lesion", "lesionid",
     ),
 }  # fmt: skip
+# Columns of these names may also tell cases from controls, or one arm of a trial from the other.
+VAGUE_GROUPS = {"group", "case"}
 VOTES, ANNOTATORS = ("votes", "positivevotes"), ("annotators", "numannotators", "raters", "readers")
 
 
@@ -122,7 +123,7 @@ def _look_at_shards(path: Path) -> Found:
     chosen = make_study({"data": data | {"columns": columns}})
     _drop_unlikely(found, columns, shards.collect(chosen, path, Findings()).cells)
     _find_votes(found, header, columns, _listed(header), path)
-    data["columns"] = columns
+    data["columns"] = columns | _unused(columns, header)
     found.note("columns", f"The samples' JSON, .cls and shards have {_listed(header)}.")
     return found
 
@@ -151,7 +152,7 @@ def _look_at_table(path: Path) -> Found:
         found.note(
             "root", f'No image was found for "{cells[columns["path"]][0]}"; name the folder that paths start at.'
         )
-    found.content["data"] |= {"root": root.as_posix(), "columns": columns}
+    found.content["data"] |= {"root": root.as_posix(), "columns": columns | _unused(columns, header)}
     found.note("columns", f"The table has {listed}.")
     return found
 
@@ -163,11 +164,19 @@ def _drop_unlikely(found: Found, columns: dict[str, str], cells: dict[str, list[
         text = f'Column "{columns.pop("split")}" is not used as split: it has other values than train and test.'
         found.note("columns", text)
     if "group" in columns:
-        sizes = Counter(cell for cell in cells[columns["group"]] if not is_missing(cell))
-        value, most = max(sizes.items(), key=lambda item: item[1], default=("", 0))
-        if most > max(LARGEST_GROUP * len(cells[columns["group"]]), 2):
-            text = f'Column "{columns.pop("group")}" is not taken for the patient: {most:,} rows have "{value}".'
-            found.note("columns", text)
+        name = columns["group"]
+        values = {"" if is_missing(cell) else cell.strip() for cell in cells[name]}
+        # A column that says patient is one, however few there are or large one is: skd check warns of a large group.
+        fewest = 3 if _plain(name) in VAGUE_GROUPS else 2  # two cannot be shared out among three splits
+        if len(values) < fewest:
+            del columns["group"]
+            given = " or ".join(f'"{shown(value)}"' if value else "nothing" for value in sorted(values))
+            found.note("columns", f'Column "{shown(name)}" is not taken for the patient: every row has {given}.')
+
+
+def _unused(columns: dict[str, str], header: list[str]) -> dict[str, None]:
+    """Say of columns that a study would use for their names, and that are not to be used, that they are not."""
+    return dict.fromkeys(key for key in ("subclass", "split", "group") if key in header and key not in columns)
 
 
 def _find_votes(found: Found, header: list[str], columns: dict[str, str], listed: str, path: Path) -> None:
@@ -188,8 +197,12 @@ def _find_votes(found: Found, header: list[str], columns: dict[str, str], listed
 
 def _find(header: Iterable[str], choices: tuple[str, ...]) -> str | None:
     """Give the column whose name is the likeliest of some choices."""
-    plain = {re.sub(r"[\W_]", "", name.lower()): name for name in header}
+    plain = {_plain(name): name for name in header}
     return next((plain[choice] for choice in choices if choice in plain), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def _find_root(path: Path, cells: list[str]) -> Path | None:

@@ -32,6 +32,7 @@ from subclass_kd.errors import UserError
 
 is_shard = re.compile(r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE).search
 _UNNAMED: tuple[config.ColumnName, ...] = ("class", "subclass", "split", "group")  # used without being named
+_UNUSED = "\0"  # begins the name of no column of the JSON: what .cls and a shard's name say where columns has null
 _LAYOUT = "shards such as train-000.tar, with 0001.jpg and 0001.json or 0001.cls in them"
 
 
@@ -70,8 +71,9 @@ def collect(study: Study, root: Root, findings: Findings) -> Rows:
     data, names = study.data, find(root, findings)
     voted = [] if study.votes is None else [*vote_columns(study.votes)]
     usual = [data.columns.get(key, key) for key in _UNNAMED]
-    wanted = dict.fromkeys([*data.columns.values(), *usual, *voted])
-    rows = Rows({name: [] for name in wanted}, data.columns.get("class", "class"), data.columns.get("split", "split"))
+    class_column, split_column = (data.columns.get(key, key) or _UNUSED + key for key in ("class", "split"))
+    wanted = dict.fromkeys(filter(None, [*data.columns.values(), *usual, class_column, split_column, *voted]))
+    rows = Rows({name: [] for name in wanted}, class_column, split_column)
     splits, passed_over = _splits(root, names), Counter[str]()
     paths = [str(path_of(root, name)) for name in names]
     with ThreadPoolExecutor(TOGETHER) as pool:
@@ -176,9 +178,11 @@ class Rows:
 def _to_table(study: Study, root: Root, rows: Rows, findings: Findings) -> SampleTable:
     if not rows.names:
         return SampleTable(str(root), [], root=root)
-    header = [name for name in rows.header if name]
+    header = [name for name in rows.header if name and not name.startswith(_UNUSED)]
     chosen = choose(study.data.columns, header, root)
     chosen.pop("path", None)
+    if _UNUSED + "split" in rows.header:
+        chosen["split"] = rows.split_column
     demand_labels(chosen, study.votes, header, root, str(root), has_hierarchy=study.hierarchy is not None)
     count = len(rows.names)
     sheet = Sheet(str(root), rows.cells, np.arange(count), np.ones(count, dtype=bool), findings, rows.names)

@@ -47,7 +47,7 @@ def read(study: Study, findings: Findings) -> SampleTable:
 def read_table(
     path: Path,
     root: Path,
-    columns: Mapping[config.ColumnName, str],
+    columns: Mapping[config.ColumnName, str | None],
     votes: config.Votes | None,
     findings: Findings,
     *,
@@ -59,7 +59,8 @@ def read_table(
     Args:
         path: the table file.
         root: the folder that all images lie in.
-        columns: path, class, subclass and so on -> the column's name; one of that very name needs no entry.
+        columns: path, class, subclass and so on -> the column's name, or None where none is to be used; one of that
+            very name needs no entry.
         votes: where the votes stand, if they decide class and subclass.
         findings: takes what is wrong with rows, which are left out.
         has_hierarchy: whether subclasses alone are enough.
@@ -111,7 +112,7 @@ def resolve_columns(sheet: Sheet, chosen: Mapping[str, str], votes: config.Votes
         subclasses = classes
     elif classes is not None:
         check_parents(classes, subclasses, sheet.good, partial(sheet.place, column=chosen["class"]), findings)
-    splits = _column(sheet, chosen, "split", cell_rules.split, "")
+    splits = _column(sheet, chosen, "split", _own_split if chosen.get("split") == "split" else cell_rules.split, "")
     groups = _column(sheet, chosen, "group", cell_rules.group, "")
     weights = _numbers(sheet, chosen, "weight", cell_rules.weight)
     difficulty = _numbers(sheet, chosen, "difficulty", cell_rules.difficulty)
@@ -130,20 +131,32 @@ def resolve_columns(sheet: Sheet, chosen: Mapping[str, str], votes: config.Votes
     }
 
 
+def _own_split(cell: str) -> str:
+    """Judge a cell of a column "split", which is used without being asked for: it may be of folds, or anything."""
+    try:
+        return cell_rules.split(cell)
+    except CellError as why:
+        remedy = "Correct it; if this column is no split, set data.columns: {split: null}, and it is not used."
+        raise CellError(why.kind, why.found, why.expected, remedy) from None
+
+
 def _labels(chosen: Mapping[str, str]) -> list[str]:
     return [chosen[key] for key in ("class", "subclass") if key in chosen]
 
 
-def choose(columns: Mapping[config.ColumnName, str], header: list[str], path: Path | str) -> dict[str, str]:
+def choose(columns: Mapping[config.ColumnName, str | None], header: list[str], path: Path | str) -> dict[str, str]:
     """Give key -> column: as the study says, else the column of the key's own name, where a guess does no harm.
 
     A column "weight" may hold kilograms, and "difficulty" anything: these are used only where the study names them.
+    Where it says null, none is used.
     """
     for key, name in columns.items():
-        _demand(name, f"data.columns.{key}", header, path)
+        if name is not None:
+            _demand(name, f"data.columns.{key}", header, path)
     keys = typing.get_args(config.ColumnName)
     named = {"weight", "difficulty"}
-    return {key: columns.get(key, key) for key in keys if key in columns or (key in header and key not in named)}
+    usual = {key: key for key in keys if key in header and key not in named}
+    return {key: name for key in keys if (name := {**usual, **columns}.get(key)) is not None}
 
 
 def _demand(name: str, key: str, header: list[str], path: Path | str) -> None:
