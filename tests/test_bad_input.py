@@ -90,6 +90,12 @@ def folds_for_a_split(here):
     return table(here, change, header=["path", "class", "subclass", "split", "weight"])
 
 
+def patients_for_subclasses(here):
+    for number, path in enumerate(sorted((here / "images/train/a").rglob("*.png"))):
+        (path.parents[1] / f"patient{number:02}").mkdir()
+        path.rename(path.parents[1] / f"patient{number:02}" / path.name)
+
+
 def voted(row, value, study=VOTES):
     def write(here):
         def change(rows):
@@ -303,6 +309,7 @@ CASES = {
     "an image at another depth": after(lambda here: image(here / "images/train/a/stray.png")),
     "two classes that differ by case": after(lambda here: image(here / "images/train/A/w/1.png")),
     "a subclass under two classes": after(lambda here: image(here / "images/train/b/w/1.png")),
+    "folders of patients for subclasses": after(patients_for_subclasses),
     "a pattern that matches nothing": override("data.pattern='(?P<group>patient.+)_'"),
     "a patient on two sides": after(shared_patient, override("data.pattern='(?P<group>person.+)_'")),
     "a class missing from the test": after(

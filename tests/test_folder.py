@@ -322,6 +322,106 @@ def test_a_pattern_sees_the_file_name_only(tmp_path):
     assert findings.kept[0].kind == "pattern"
 
 
+def test_a_pattern_with_a_slash_sees_the_path_so_that_a_folder_may_be_the_patient(tmp_path):
+    """The folder is then no subclass; the file's name may still tell one."""
+    root = make(tmp_path, "sick/p1/1_mild.png", "sick/p2/1.png", "well/p1/1.png")
+    table, findings = load(root, r"^[^/]+/(?P<group>[^/]+)/(?:\d+_(?P<subclass>[a-z]+))?")
+    assert rows(table) == {
+        "sick/p1/1_mild.png": ("sick", "mild", None, "p1"),
+        "sick/p2/1.png": ("sick", "sick", None, "p2"),
+        "well/p1/1.png": ("well", "well", None, "p1"),
+    }
+    assert [(one.severity, one.kind) for one in findings.kept] == [("warning", "no subclass")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"/(?P<group>p\d+)_(?P<subclass>[a-z]+)/", ("sick", "mild", None, "p1")),  # both in one folder
+        (r"^(?P<group>[^/]+/[^/]+)/", ("sick", "sick", None, "sick/p1_mild")),  # of two folders the last
+        (r"^(?P<group>[^/]+)/", ("sick", "p1_mild", None, "sick")),  # the class's folder leaves the next one alone
+    ],
+)
+def test_a_folder_that_a_pattern_ends_in_is_no_subclass(tmp_path, pattern, expected):
+    table, findings = load(make(tmp_path, "sick/p1_mild/1.png", "well/p2_none/2.png"), pattern)
+    assert not findings.kept
+    assert rows(table)["sick/p1_mild/1.png"] == expected
+
+
+def test_patients_may_lie_in_their_own_folders_below_those_of_subclasses_or_above_series(tmp_path):
+    make(tmp_path / "1", "sick/mild/p1/1.png", "well/none/p2/2.png")
+    table, findings = load(tmp_path / "1", "^(?:[^/]+/){2}(?P<group>[^/]+)/")
+    assert not findings.kept
+    assert list(rows(table).values()) == [("sick", "mild", None, "p1"), ("well", "none", None, "p2")]
+    make(tmp_path / "2", "train/sick/p1/series_1/1.png", "test/well/p2/series_1/2.png")
+    table, findings = load(tmp_path / "2", "^(?:[^/]+/){2}(?P<group>[^/]+)/")
+    assert not findings.kept
+    assert list(rows(table).values()) == [("well", "well", "test", "p2"), ("sick", "sick", "train", "p1")]
+    assert "data.pattern: '^(?:[^/]+/){2}(?P<group>[^/]+)/'" in refused(tmp_path / "1").remedy
+
+
+def test_a_slash_that_is_excluded_leaves_a_pattern_to_the_file_name(tmp_path):
+    table, _ = load(make(tmp_path, "a/p1_1.png", "b/p2_2.png"), r"^(?P<group>[^/]+)_")
+    assert table.groups == ["p1", "p2"]
+
+
+def test_a_pattern_of_paths_that_matches_nothing_is_an_error_with_examples(tmp_path):
+    _, findings = load(make(tmp_path, "a/x/1.png", "b/y/2.png"), r"/(?P<group>p\d+)/")
+    (error,) = findings.kept
+    assert error.found == r'"/(?P<group>p\d+)/", which matches no path'
+    assert error.expected == 'a pattern for paths such as "a/x/1.png", "b/y/2.png"'
+
+
+def below_classes(root, count, images, name):
+    """Make folders of images below those of two classes, in turn; ``name`` gives each its name by its number."""
+    return make(root, *[f"{'ab'[k % 2]}/{name(k)}/{i}.png" for k in range(count) for i in range(images)])
+
+
+def letters(number):
+    return chr(97 + number) * 3
+
+
+@pytest.mark.parametrize(
+    ("count", "images", "name", "found"),
+    [
+        (24, 10, "patient{:03}".format, '12 folders in class "a", such as "patient000", of 10 images'),
+        (24, 30, "{:05}".format, '12 folders in class "a", such as "00000", of 30 images'),  # as slices of scans
+        (6, 30, "Subject {}".format, '3 folders in class "a", such as "Subject 0", of 30 images'),
+        (26, 5, letters, '13 folders in class "a", such as "aaa", of 5 images'),
+    ],
+)
+def test_folders_of_patients_where_subclasses_should_be_are_an_error(tmp_path, count, images, name, found):
+    """Every patient would be in training and in test."""
+    root = below_classes(tmp_path, count, images, name)
+    (error,) = load(root)[1].kept
+    assert (error.severity, error.kind, error.where) == ("error", "folders of patients", str(root))
+    assert error.found == found
+    assert "data.pattern: '^[^/]+/(?P<group>[^/]+)/'" in error.remedy
+    assert "'^[^/]+/(?P<subclass>[^/]+)/'" in error.remedy
+    table, findings = load(root, "^[^/]+/(?P<group>[^/]+)/")
+    assert not findings.kept
+    assert (len(set(table.groups)), set(table.subclasses)) == (count, {"a", "b"})
+    table, findings = load(root, "^[^/]+/(?P<subclass>[^/]+)/")  # as the user says so
+    assert not findings.kept
+    assert (table.groups, len(set(table.subclasses))) == (None, count)
+
+
+@pytest.mark.parametrize(
+    ("count", "images", "name"),
+    [
+        (20, 2, "grade {}".format),
+        (8, 30, "pT{}".format),
+        (6, 4, "case-control {}".format),
+        (24, 20, letters),
+    ],
+)
+def test_folders_of_subclasses_are_no_patients(tmp_path, count, images, name):
+    """Ten of a class may have numbers; more than that may not, or few images."""
+    table, findings = load(below_classes(tmp_path, count, images, name))
+    assert not findings.kept
+    assert len(set(table.subclasses)) == count
+
+
 def test_a_flat_folder_will_do_where_patterns_give_the_class(tmp_path):
     root = make(tmp_path, "cat_1.png", "dog_2.png", "dog_3.png", "bird.png")
     table, findings = load(root, r"(?P<class>cat|dog)_(?P<group>\d)")

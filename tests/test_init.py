@@ -46,6 +46,11 @@ def written(data, tmp_path, measure=False):
     return text, study
 
 
+def sides_of(study):
+    rows = resolve_rows(study, Findings())
+    return [set(rows.groups[part].tolist()) for part in (rows.train, rows.validation, rows.test)]
+
+
 def plain(text):
     return yaml.safe_load(text)
 
@@ -166,6 +171,63 @@ def test_subclass_and_patient_are_found_in_file_names(tmp_path):
     rows = resolve_rows(study, Findings())
     sides = [set(rows.groups[part]) for part in (rows.train, rows.validation, rows.test)]
     assert sum(map(len, sides)) == len(set.union(*sides))
+
+
+PATIENTS = [f"{name}/patient{k:03}/slice{i}.png" for k in range(24) for name in ("ab"[k % 2],) for i in range(5)]
+
+
+def test_a_folder_for_each_patient_is_a_group_and_no_subclass(tmp_path):
+    """As subclasses, all patients would be in training and in test."""
+    text, study = written(folder(tmp_path / "data", PATIENTS), tmp_path)
+    assert study.data.pattern == ["^[^/]+/(?P<group>[^/]+)/"]
+    assert study.hierarchy == {"a": ["a"], "b": ["b"]}
+    assert "# class/patient/image" in text
+    assert "24 groups of 120 images, the largest of 5." in text.replace("\n  # ", " ")
+    assert "two classes" not in text
+    sides = sides_of(study)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 24
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern", "levels"),
+    [
+        ("{name}/{k:02}/{i}.png", "^[^/]+/(?P<group>[^/]+)/", "class/patient/image"),
+        ("{name}/{sub}/P{k}/{i}.png", "^(?:[^/]+/){2}(?P<group>[^/]+)/", "class/subclass/patient/image"),
+        ("{split}/{name}/P{k}/{i}.png", "^(?:[^/]+/){2}(?P<group>[^/]+)/", "split/class/patient/image"),
+        ("{name}/case {k}/series 1/{i}.png", "^[^/]+/(?P<group>[^/]+)/", "class/patient/image"),
+    ],
+)
+def test_folders_of_patients_are_found_at_any_level(tmp_path, form, pattern, levels):
+    rows = [(k, i) for k in range(48) for i in range(3)]
+    names = [
+        form.format(k=k, i=i, name="ab"[k % 2], sub=f"{'ab'[k % 2]}{k // 2 % 2}", split=("train", "test")[k // 2 % 2])
+        for k, i in rows
+    ]
+    text, study = written(folder(tmp_path / "data", names), tmp_path)
+    assert study.data.pattern == [pattern]
+    assert f"# {levels}\n" in text
+    sides = sides_of(study)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 48
+    assert sum(map(len, study.hierarchy.values())) == (4 if "{sub}" in form else 2)
+
+
+def test_below_the_folder_of_a_patient_names_may_tell_subclasses(tmp_path):
+    names = [f"a/p{k}/s/{('mild', 'severe')[k % 2]}_{i}.png" for k in range(24) for i in range(3)]
+    names += [f"b/p{k}/s/{i}.png" for k in range(12, 36) for i in range(3)]
+    text, study = written(folder(tmp_path / "data", names), tmp_path)
+    start = "^[^/]+/(?P<group>[^/]+)/"
+    assert study.data.pattern == [f"{start}[^/]+/(?P<subclass>mild|severe)", start]
+    assert study.hierarchy == {"a": ["mild", "severe"], "b": ["b"]}
+    assert "12 of them are in two classes or more" in text.replace("\n  # ", " ")
+    sides = sides_of(study)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 36
+
+
+def test_folders_of_patients_on_both_sides_of_the_given_split_are_told(tmp_path):
+    names = [f"{split}/{name}" for split in ("train", "test") for name in PATIENTS[:60]]
+    text = init.init(folder(tmp_path / "data", names), measure=False)
+    assert "12 groups are on both sides of the given split, which is an error" in text.replace("\n  # ", " ")
+    assert "# Errors in the data: 12." in text
 
 
 def find(names, split=False):
@@ -320,11 +382,6 @@ def test_a_column_named_split_that_numbers_folds_is_not_used(tmp_path):
     assert "    split: null\n" in text
     assert 'Column "split" is not used as split' in text
     assert "test: 0.2" in text
-
-
-def sides_of(study):
-    rows = resolve_rows(study, Findings())
-    return [set(rows.groups[part].tolist()) for part in (rows.train, rows.validation, rows.test)]
 
 
 @pytest.mark.parametrize("largest", [13, 30])  # rows of 60: 22 % and 50 %

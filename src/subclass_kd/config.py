@@ -55,7 +55,9 @@ class Data(Section):
     columns: dict[ColumnName, str | None] = Field(
         default_factory=dict, description="what the table's columns are called; null of one not to be used"
     )
-    pattern: list[str] = Field(default_factory=list, description="regular expressions on file names, first match wins")
+    pattern: list[str] = Field(
+        default_factory=list, description="regular expressions on file names, with / on paths; first match wins"
+    )
     size: int | None = Field(None, ge=8, le=1024, description="height and width in pixels; as stored if not given")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; as stored if not given")
     white: int = Field(65535, ge=255, le=65535, description="grey value of 16-bit images that is white")

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from subclass_kd.data.patient_folders import MOST_SUBCLASSES
 from subclass_kd.name_shapes import NUMBER, RANDOM, WORD, Names, Shape, Span, expression
 
-MOST_SUBCLASSES = 10
 SMALLEST_SHARE, FEWEST = 0.02, 5  # of a class's files, for a word to be one of its subclasses
 COVERED = 0.98  # of a class's files must have the word
 LARGEST_GROUP = 0.2  # share of the files: a number with more is a site or a year, not a patient
@@ -39,7 +39,11 @@ class _Word:
 
 
 def find_patterns(
-    paths: Sequence[str], classes: Sequence[str], splits: Sequence[str] | None = None, find_subclasses: bool = True
+    paths: Sequence[str],
+    classes: Sequence[str],
+    splits: Sequence[str] | None = None,
+    find_subclasses: bool = True,
+    find_groups: bool = True,
 ) -> Patterns:
     r"""Find subclass and group in file names.
 
@@ -53,6 +57,7 @@ def find_patterns(
         classes: the class of each.
         splits: the given split of each; None if there is none.
         find_subclasses: False where folders have told them.
+        find_groups: likewise.
 
     >>> paths = [f"p{k // 2}_{word}_{k}.png" for word in ("mild", "severe") for k in range(20)]
     >>> find_patterns([*paths, "h1.png", "h2.png"], ["sick"] * 40 + ["well"] * 2).expressions
@@ -62,7 +67,7 @@ def find_patterns(
     if sum(count for _, count in Counter(names.shapes).most_common(MOST_SHAPES)) < FOLLOWED * len(paths):
         return Patterns([], [])
     words = _find_words(names, classes) if find_subclasses else {}
-    groups = _find_groups(names, [path.rpartition("/")[0] for path in paths])
+    groups = _find_groups(names, [path.rpartition("/")[0] for path in paths]) if find_groups else {}
     sizes = Counter(classes)
     notes = [
         f"Subclasses of {name}: a word in the names of its {sizes[name]:,} files, {' or '.join(word.values)}."

@@ -157,7 +157,7 @@ def _data_lines(data: dict[str, Any], found: Found, rows: Rows) -> list[str]:
     for key, value in data.items():
         notes = found.notes.get(key, []) + ([remarks[key]] if key in remarks else [])
         if key == "pattern":
-            notes = [*notes, "Found in the file names; a wrong one may be deleted."]
+            notes = [*notes, "Found in the names of files and folders; a wrong one may be deleted."]
         lines += [line for note in notes for line in _comment(note, indent=2)]
         if isinstance(value, list):
             lines += [f"  {key}:", *(f"    - {scalar(item)}" for item in value)]

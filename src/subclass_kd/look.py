@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -15,7 +16,8 @@ from subclass_kd.data.cells import SUFFIXES, read_columns, read_header
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import EXTENSIONS
 from subclass_kd.data.paths import shown
-from subclass_kd.data.table import SPLIT_NAMES
+from subclass_kd.data.patient_folders import folder_pattern, patient_level
+from subclass_kd.data.table import SPLIT_NAMES, SampleTable
 from subclass_kd.errors import UserError
 from subclass_kd.file_names import find_patterns
 from subclass_kd.study_file import make_study
@@ -96,8 +98,10 @@ def _is_mhist(path: Path) -> bool:
 def _look_at_folder(path: Path) -> Found:
     data: dict[str, Any] = {"kind": "folder", "root": path.as_posix()}
     found = Found({"data": data})
+    level = patient_level(folder.walk(path, Findings()))
+    start = None if level is None else folder_pattern(level, "group")
     try:
-        table = folder.read(make_study({"data": data}), Findings())
+        table = folder.read(make_study({"data": data | ({} if start is None else {"pattern": start})}), Findings())
     except UserError:
         if folder.walk(path, Findings(), shards.is_shard):
             return _look_at_shards(path)
@@ -105,13 +109,45 @@ def _look_at_folder(path: Path) -> Found:
     classes = table.classes or []
     own = table.subclasses is not None and table.subclasses != classes
     levels = ["split"] * (table.splits is not None) + ["class"] + ["subclass"] * own
+    patterns = find_patterns(table.names, classes, table.splits, find_subclasses=not own, find_groups=start is None)
+    expressions, notes = patterns.expressions, patterns.notes
+    if level is not None and start is not None:
+        levels += ["patient"]
+        # The first pattern that matches counts: each tells the patient, too.
+        between = "[^/]+/" * (table.names[0].count("/") - level - 1)
+        expressions = [start + between + expression.removeprefix("^") for expression in expressions] + [start]
+        notes = [*notes, *_about_folders(table, level)]
     found.note("kind", f"{'/'.join(levels)}/image")
-    patterns = find_patterns(table.names, classes, table.splits, find_subclasses=not own)
-    if patterns.expressions:
-        data["pattern"] = patterns.expressions
-    for note in patterns.notes:
+    if expressions:
+        data["pattern"] = expressions
+    for note in notes:
         found.note("pattern", note)
     return found
+
+
+def _about_folders(table: SampleTable, level: int) -> list[str]:
+    """Say which folders are taken for patients, and what is doubtful."""
+    groups = table.groups or []
+    sizes, count = Counter(groups), len(set(groups))
+    notes = [
+        f"Groups (patients): the folders {level} below the root, such as {shown(min(groups))}; {count:,} groups of "
+        f"{len(groups):,} images, the largest of {max(sizes.values()):,}. If they are subclasses, write subclass for "
+        "group."
+    ]
+    if several := _in_several(groups, table.classes or []):
+        notes.append(f"{several:,} of them are in two classes or more, and taken for one patient each.")
+    if table.splits is not None and (torn := _in_several(groups, table.splits)):
+        notes.append(
+            f"{torn:,} groups are on both sides of the given split, which is an error: if the names begin anew in each "
+            "split, let the group begin with the folder of the split."
+        )
+    return notes
+
+
+def _in_several(groups: list[str], labels: list[str]) -> int:
+    """Count the groups whose images have more than one label."""
+    pairs = Counter(group for group, _ in set(zip(groups, labels, strict=True)))
+    return sum(count > 1 for count in pairs.values())
 
 
 def _look_at_shards(path: Path) -> Found:

@@ -1,4 +1,4 @@
-"""Folders of images to a samples table: ``root/[split/]class/[subclass/]image.png``, and patterns on file names."""
+"""Folders of images to a samples table: ``root/[split/]class/[subclass/]image.png``, and patterns on their names."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from subclass_kd.data.cell_rules import CellError, check_parents, judge, look_al
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import EXTENSIONS
 from subclass_kd.data.paths import check_paths, check_root, quoted, shown
+from subclass_kd.data.patient_folders import check_subclass_folders, folder_pattern
 from subclass_kd.data.table import SPLIT_NAMES, SampleTable, refuse_keys
 from subclass_kd.errors import UserError
 
@@ -32,7 +33,8 @@ def read(study: Study, findings: Findings) -> SampleTable:
 
     The depth of the files says which levels there are: the first folder is the split if all first folders are named
     like splits; then come class and subclass. What ``data.pattern`` finds in a file's name goes before what its
-    folders say. An image without a subclass is of a subclass named like its class.
+    folders say; a pattern with a ``/`` sees the path from the root, so that a folder may be a patient. An image without
+    a subclass is of a subclass named like its class.
 
     Args:
         study: ``data.root`` and ``data.pattern``.
@@ -46,8 +48,9 @@ def read(study: Study, findings: Findings) -> SampleTable:
     root = check_root(data.root)
     patterns = [re.compile(pattern) for pattern in data.pattern]
     names, depth = _at_one_depth(root, walk(root, findings), findings)
-    columns = _from_folders(root, names, depth, any("class" in pattern.groupindex for pattern in patterns))
-    _apply_patterns(patterns, names, columns, findings)
+    columns, level = _from_folders(root, names, depth, patterns)
+    folders = _apply_patterns(patterns, names, columns, level, findings)
+    check_subclass_folders(columns["class"], folders, level, str(root), findings)
     return _to_table(root, names, columns, study.hierarchy is not None, findings)
 
 
@@ -128,8 +131,8 @@ def _layout(root: Path) -> str:
     return f"images of at least two classes as {root}/[SPLIT/]CLASS/[SUBCLASS/]NAME.png"
 
 
-def _from_folders(root: Path, names: list[str], depth: int, pattern_has_class: bool) -> Columns:
-    """Give what the folders of each file say; all files lie ``depth`` folders deep."""
+def _from_folders(root: Path, names: list[str], depth: int, patterns: list[re.Pattern[str]]) -> tuple[Columns, int]:
+    """Give what the folders of each file say, and the level of those of subclasses; all lie ``depth`` folders deep."""
     parts = [name.split("/") for name in names]
     first = sorted({part[0] for part in parts}) if depth else []
     splits = {SPLIT_NAMES.get(name.lower()) for name in first}
@@ -139,37 +142,63 @@ def _from_folders(root: Path, names: list[str], depth: int, pattern_has_class: b
             str(root), found, "folders of splits only, or of classes only", f"Expected are {_layout(root)}."
         )
     at = int(bool(splits) and None not in splits)  # where the level of classes is
-    if depth - at > 2 or (depth == at and not pattern_has_class):
+    pattern_has_class = any("class" in pattern.groupindex for pattern in patterns)
+    too_deep = depth - at > 2 and not any(map(_sees_path, patterns))  # one that sees them says what folders are
+    if too_deep or (depth == at and not pattern_has_class):
         remedy = f'If the images are in "{first[0]}", set key "data.root" to it.' if len(first) == 1 else ""
+        if too_deep and not remedy:
+            pattern = folder_pattern(depth - 1, "group")
+            remedy = f"If folders are patients, say which; if the innermost are: data.pattern: '{pattern}'."
         raise UserError(str(root), f"images {_deep(depth)}", _layout(root), remedy)
     return {
         "class": [part[at] if depth > at else "" for part in parts],
         "subclass": [part[at + 1] if depth > at + 1 else "" for part in parts],
         "split": [part[0] if at else "" for part in parts],
         "group": [""] * len(names),
-    }
+    }, at + 1
 
 
-def _apply_patterns(patterns: list[re.Pattern[str]], names: list[str], columns: Columns, findings: Findings) -> None:
-    """Let the first pattern that matches a file's name fill or replace its values."""
+def _sees_path(pattern: re.Pattern[str]) -> bool:
+    """Tell whether a pattern is for paths: it has a "/", other than in "[^/]", which a name may have as well."""
+    return "/" in pattern.pattern.replace("[^/]", "")
+
+
+def _apply_patterns(
+    patterns: list[re.Pattern[str]], names: list[str], columns: Columns, level: int, findings: Findings
+) -> list[str]:
+    """Let the first pattern that matches a file's name, or its path, fill or replace its values.
+
+    A folder in which something is found is not taken for the subclass, as its level would have it.
+
+    Returns:
+        The folder that each file's subclass still is by its level alone; "" where there is none.
+    """
+    by_level = columns["subclass"].copy()
     files = [posixpath.basename(name) for name in names]
+    sees_path = [*map(_sees_path, patterns)]
     used: set[str] = set()
-    for row, file in enumerate(files):
-        for pattern in patterns:
-            match = pattern.search(file)
+    for row, (name, file) in enumerate(zip(names, files, strict=True)):
+        for pattern, is_of_path in zip(patterns, sees_path, strict=True):
+            match = pattern.search(name if is_of_path else file)
             if match:
                 used.add(pattern.pattern)
-                for key, value in match.groupdict().items():
-                    if value:
-                        columns[key][row] = value
+                found = {key: value for key, value in match.groupdict().items() if value}
+                if is_of_path and any(name.count("/", 0, match.end(key)) == level for key in found):
+                    columns["subclass"][row] = by_level[row] = ""
+                for key, value in found.items():
+                    columns[key][row] = value
+                if "subclass" in found:
+                    by_level[row] = ""
                 break
-    for pattern in patterns:
+    for pattern, is_of_path in zip(patterns, sees_path, strict=True):
         if pattern.pattern not in used:
-            found = f"{quoted(pattern.pattern)}, which matches no file name"
-            if any(map(pattern.search, files)):
-                found += " that those before it leave"
-            examples = f"a pattern for names such as {', '.join(quoted(file) for file in files[:3])}"
-            findings.error("pattern", 'key "data.pattern"', found, examples, "Correct or remove it.")
+            texts, what = (names, "path") if is_of_path else (files, "file name")
+            text = f"{quoted(pattern.pattern)}, which matches no {what}"
+            if any(map(pattern.search, texts)):
+                text += " that those before it leave"
+            examples = f"a pattern for {what.removeprefix('file ')}s such as {', '.join(map(quoted, texts[:3]))}"
+            findings.error("pattern", 'key "data.pattern"', text, examples, "Correct or remove it.")
+    return by_level
 
 
 def _to_table(root: Path, names: list[str], columns: Columns, has_hierarchy: bool, findings: Findings) -> SampleTable:
