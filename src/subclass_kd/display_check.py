@@ -69,7 +69,7 @@ def _show_data(console: Console, data: Mapping[str, Any]) -> None:
     copies = data["copies"]
     for line in (
         f"{data['images']:,} images, {data['unreadable']:,} unreadable; {sizes}{more} pixels; {channels}.",
-        data["sentence"],
+        f"{data['sentence']}{f' They are told by {source}.' if (source := data['group_source']) else ''}",
         f"{copies['groups']:,} groups of exact duplicates with {copies['surplus']:,} surplus images; "
         f"{data['near_duplicates']:,} pairs of near duplicates.",
     ):

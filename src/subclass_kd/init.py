@@ -18,6 +18,7 @@ from subclass_kd.data.check import few_validation
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.hierarchies import NEGATIVE
 from subclass_kd.data.images import DICOM_EXTENSIONS
+from subclass_kd.data.patients import PATIENT_ID
 from subclass_kd.data.pixel_checks import full_scale
 from subclass_kd.data.rows import SPLITS, Rows
 from subclass_kd.data.samples import resolve_rows
@@ -180,6 +181,9 @@ def _data_lines(data: dict[str, Any], found: Found, rows: Rows) -> list[str]:
             "result. If file names or a column tell patients, say so: docs/data.md.",
             indent=2,
         )
+    elif rows.table.group_source == PATIENT_ID:
+        text = f"Groups (patients): {len(set(rows.table.groups or ())):,} by {PATIENT_ID}; the study numbers them."
+        lines += _comment(text, indent=2)
     return lines
 
 

@@ -17,6 +17,7 @@ from subclass_kd.data.findings import Findings
 from subclass_kd.data.images import EXTENSIONS
 from subclass_kd.data.paths import shown
 from subclass_kd.data.patient_folders import folder_pattern, patient_level
+from subclass_kd.data.patients import with_patients
 from subclass_kd.data.table import SPLIT_NAMES, SampleTable
 from subclass_kd.errors import UserError
 from subclass_kd.file_names import find_patterns
@@ -109,7 +110,9 @@ def _look_at_folder(path: Path) -> Found:
     classes = table.classes or []
     own = table.subclasses is not None and table.subclasses != classes
     levels = ["split"] * (table.splits is not None) + ["class"] + ["subclass"] * own
-    patterns = find_patterns(table.names, classes, table.splits, find_subclasses=not own, find_groups=start is None)
+    # What a header or a folder says of the patient goes before what a number in a name may mean.
+    find_groups = with_patients(table, Findings()).groups is None
+    patterns = find_patterns(table.names, classes, table.splits, find_subclasses=not own, find_groups=find_groups)
     expressions, notes = patterns.expressions, patterns.notes
     if level is not None and start is not None:
         levels += ["patient"]

@@ -29,11 +29,14 @@ _NEEDED = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", 
 _GREY = {"MONOCHROME1", "MONOCHROME2"}
 LARGEST_PIXEL = 6  # bytes: three samples of 16 bits
 _CHUNK = 1 << 20
+_PATIENT_ID = 0x0010_0020
 _COLOUR = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 
 
-def load(file: BinaryIO, path: AnyPath, most_pixels: int = MOST_PIXELS, *, pixels: bool = True) -> Dataset:
-    """Read a DICOM file, or all of it before its pixels.
+def load(
+    file: BinaryIO, path: AnyPath, most_pixels: int = MOST_PIXELS, *, pixels: bool = True, only: int | None = None
+) -> Dataset:
+    """Read a DICOM file, or all of it before its pixels, or one of its elements and nothing behind it.
 
     Raises:
         UserError: pydicom is missing, or this is no DICOM file.
@@ -41,16 +44,29 @@ def load(file: BinaryIO, path: AnyPath, most_pixels: int = MOST_PIXELS, *, pixel
     try:
         from pydicom import dcmread
         from pydicom.errors import InvalidDicomError
+        from pydicom.filereader import read_partial
     except ImportError:
         remedy = "Run pip install 'subclass-kd[dicom]'."
         raise UserError(str(path), "a DICOM file and no pydicom", "pydicom, which reads it", remedy) from None
     try:
         _check_inflated(file, path, most_pixels)
+        if only is not None:
+            return read_partial(file, lambda tag, vr, length: tag > only, specific_tags=[only])
         return dcmread(file, stop_before_pixels=not pixels)
     except InvalidDicomError:
         file.seek(0)
         found = f'no "DICM" at byte 128 (first bytes {file.read(8).hex(" ")})'
         raise UserError(str(path), found, "a DICOM file", "Fetch or save the file again.") from None
+
+
+def patient(file: BinaryIO, path: AnyPath) -> str:
+    """Read the PatientID without outer blanks; "" where there is none.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    value = load(file, path, only=_PATIENT_ID).get("PatientID")
+    return str(value or "").strip(" \0")
 
 
 def describe(dataset: Dataset, path: AnyPath) -> Header:

@@ -226,6 +226,7 @@ def _to_table(root: Path, names: list[str], columns: Columns, has_hierarchy: boo
         subclasses=subclasses,
         splits=splits,
         groups=groups,
+        group_source="data.pattern" if groups else "",
     )
     return table.take(np.flatnonzero(good))
 

@@ -71,6 +71,24 @@ def read_header(path: AnyPath) -> Header:
         raise _blamed(error, path) from None
 
 
+def read_patient(path: AnyPath) -> str | None:
+    """Read whom a DICOM file's header says the image is of, as it stands there, without reading what follows.
+
+    Returns:
+        The PatientID, "" where there is none; None where this is no DICOM file.
+
+    Raises:
+        UserError: there is no such file, it cannot be read, or it is a DICOM file and damaged, or there is no pydicom.
+    """
+    from subclass_kd.data import dicom
+
+    try:
+        with quiet(), _open(path) as file:
+            return dicom.patient(file, path) if _is_dicom(file, path) else None
+    except Exception as error:
+        raise _blamed(error, path) from None
+
+
 def read_image(path: AnyPath, channels: int, size: int | None, white: int) -> NDArray[np.uint8]:
     """Read an image as grey or colour of 8 bits, upright, and resize it.
 

@@ -48,4 +48,5 @@ def read(study: Study, findings: Findings) -> SampleTable:
         images=images[rows],
         votes=votes,
         groups=patient[rows].tolist(),
+        group_source="the embedded votes",
     )

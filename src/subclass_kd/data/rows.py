@@ -66,7 +66,7 @@ class Rows:
         return None if self.table.votes is None else positive_shares(self.table.votes)
 
     def describe(self) -> dict[str, Any]:
-        """Give names, counts by split, groups, and a summary of the votes."""
+        """Give names, counts by split, groups and what tells them, and a summary of the votes."""
         hierarchy = self.hierarchy
         counts = {
             split: np.bincount(self.subclass_labels[getattr(self, split)], minlength=hierarchy.num_subclasses)
@@ -81,6 +81,7 @@ class Rows:
             "positive": hierarchy.classes[self.positive],
             "subclasses": subclasses,
             "groups": None if self.groups is None else {s: len(set(self.groups[getattr(self, s)])) for s in SPLITS},
+            "group_source": None if self.groups is None else self.table.group_source,
             "votes": self._describe_votes(),
             "unlabelled": 0 if self.unlabelled is None else len(self.unlabelled),
         }

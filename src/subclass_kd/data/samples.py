@@ -15,6 +15,7 @@ from subclass_kd.data.augmentable import check_augment
 from subclass_kd.data.cross_fit import check_cross_fit
 from subclass_kd.data.findings import Findings
 from subclass_kd.data.hierarchies import check_regrouped, found_hierarchy, resolve_hierarchy, resolve_positive
+from subclass_kd.data.patients import PATIENT_ID, with_patients
 from subclass_kd.data.pixels import load_pixels
 from subclass_kd.data.rows import Rows, Samples
 from subclass_kd.data.scan import Look
@@ -115,7 +116,7 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
         UserError: what is wrong leaves nothing to go on with.
     """
     check_unlabelled(study)
-    table = READERS[study.data.kind](study, findings)
+    table = with_patients(READERS[study.data.kind](study, findings), findings)
     if not len(table):
         findings.raise_first()
         raise UserError(table.where, "no image", "images")
@@ -137,7 +138,8 @@ def resolve_rows(study: Study, findings: Findings) -> Rows:
     if study.hierarchy is not None:
         check_regrouped(study.hierarchy, table)
     numbers = {name: number for number, name in enumerate(hierarchy.subclasses)}
-    splits = make_splits(study.data, strata, table.splits, table.groups, table.where, findings)
+    named = table.names if table.group_source == PATIENT_ID else None
+    splits = make_splits(study.data, strata, table.splits, table.groups, table.where, findings, named)
     try:
         positive = resolve_positive(study.positive, hierarchy, findings)
     except UserError as error:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from subclass_kd.config import Data
 from subclass_kd.data.findings import Findings
+from subclass_kd.data.paths import quoted
 from subclass_kd.errors import UserError
 
 Rows = NDArray[np.int64]
@@ -38,6 +39,7 @@ def make_splits(
     groups: list[str] | None,
     where: str,
     findings: Findings,
+    names: list[str] | None = None,
 ) -> Splits:
     """Split a study's rows by a generator of fixed seed: every arm, seed and run of a study sees the same split.
 
@@ -54,6 +56,7 @@ def make_splits(
         groups: the patient or slide of each row, "" for none; or None.
         where: what messages call the data.
         findings: gets an error if the given split has a group on two sides.
+        names: of the rows, where those of the groups tell nobody which images they are of.
 
     Raises:
         UserError: no image is left to train on, groups are too few to share out, or ``data.train_images`` or
@@ -66,7 +69,7 @@ def make_splits(
     if data.folds is not None:
         marked[_folds(labels, whole, data.folds, random) == (data.fold or 0)] = 2
     elif whole is not None and groups is not None:
-        _check_sides(marked, whole, groups, where, findings)
+        _check_sides(marked, whole, groups, where, findings, names)
     given = np.flatnonzero(marked == 0)
     _check_any(given, where)
     if not (marked == 2).any():
@@ -244,7 +247,12 @@ def _check_any(given: Rows, where: str) -> None:
 
 
 def _check_sides(
-    marked: NDArray[np.int64], whole: NDArray[np.int64], groups: list[str], where: str, findings: Findings
+    marked: NDArray[np.int64],
+    whole: NDArray[np.int64],
+    groups: list[str],
+    where: str,
+    findings: Findings,
+    names: list[str] | None,
 ) -> None:
     """Note each group that the given split has on two sides."""
     pairs = np.unique(whole * 3 + marked)  # a group's number is its first row
@@ -253,4 +261,8 @@ def _check_sides(
         there = " and ".join(SIDES[pair % 3] for pair in pairs[pairs // 3 == group].tolist())
         remedy = "Correct the split, leave it out, or set data.folds: a split that is made keeps groups whole."
         found = f'group "{groups[group]}" in {there}'
+        if names is not None:
+            rows = np.flatnonzero(whole == group)
+            first = rows[np.unique(marked[rows], return_index=True)[1]]
+            found += f", as {' and '.join(quoted(names[row]) for row in first.tolist())}"
         findings.error("group on two sides", where, found, "each group in one split", remedy)

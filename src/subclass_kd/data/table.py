@@ -59,6 +59,7 @@ class SampleTable:
         votes: annotators' votes.
         splits: "train", "validation" or "test" of each row; None where splits are to be made.
         groups: the patient or slide of each row, "" for an image that belongs to none; None where nothing is known.
+        group_source: what tells the groups, for a reader; "" where there are none.
         weights: (N,) float64, >= 0 and finite: how much each counts in training.
         difficulty: (N,) float64, finite: larger is harder; for a curriculum.
         rows: (N,) int64: the row of the file that each came from, counted as a spreadsheet does; None for folders.
@@ -74,6 +75,7 @@ class SampleTable:
     votes: Votes | None = None
     splits: list[str] | None = None
     groups: list[str] | None = None
+    group_source: str = ""
     weights: NDArray[np.float64] | None = None
     difficulty: NDArray[np.float64] | None = None
     rows: NDArray[np.int64] | None = None

@@ -114,6 +114,7 @@ def resolve_columns(sheet: Sheet, chosen: Mapping[str, str], votes: config.Votes
         check_parents(classes, subclasses, sheet.good, partial(sheet.place, column=chosen["class"]), findings)
     splits = _column(sheet, chosen, "split", _own_split if chosen.get("split") == "split" else cell_rules.split, "")
     groups = _column(sheet, chosen, "group", cell_rules.group, "")
+    groups = groups if groups and any(groups) else None
     weights = _numbers(sheet, chosen, "weight", cell_rules.weight)
     difficulty = _numbers(sheet, chosen, "difficulty", cell_rules.difficulty)
     if weights is not None and len(weights) and not weights.any():
@@ -125,7 +126,8 @@ def resolve_columns(sheet: Sheet, chosen: Mapping[str, str], votes: config.Votes
         "subclasses": subclasses,
         "votes": counts,
         "splits": splits,
-        "groups": groups if groups and any(groups) else None,
+        "groups": groups,
+        "group_source": f"column {quoted(chosen['group'])}" if groups else "",
         "weights": weights,
         "difficulty": difficulty,
     }
