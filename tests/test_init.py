@@ -182,7 +182,7 @@ def test_a_folder_for_each_patient_is_a_group_and_no_subclass(tmp_path):
     assert study.data.pattern == ["^[^/]+/(?P<group>[^/]+)/"]
     assert study.hierarchy == {"a": ["a"], "b": ["b"]}
     assert "# class/patient/image" in text
-    assert "24 groups of 120 images, the largest of 5." in text.replace("\n  # ", " ")
+    assert "folders such as a/patient000; 24 groups of 120 images, the largest of 5." in text.replace("\n  # ", " ")
     assert "two classes" not in text
     sides = sides_of(study)
     assert sum(map(len, sides)) == len(set.union(*sides)) == 24

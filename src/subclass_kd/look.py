@@ -131,11 +131,10 @@ def _look_at_folder(path: Path) -> Found:
 def _about_folders(table: SampleTable, level: int) -> list[str]:
     """Say which folders are taken for patients, and what is doubtful."""
     groups = table.groups or []
-    sizes, count = Counter(groups), len(set(groups))
+    sizes, example = Counter(groups), "/".join(table.names[0].split("/")[: level + 1])
     notes = [
-        f"Groups (patients): the folders {level} below the root, such as {shown(min(groups))}; {count:,} groups of "
-        f"{len(groups):,} images, the largest of {max(sizes.values()):,}. If they are subclasses, write subclass for "
-        "group."
+        f"Groups (patients): folders such as {shown(example)}; {len(sizes):,} groups of {len(groups):,} images, the "
+        f"largest of {max(sizes.values()):,}. If they are subclasses, write subclass for group in the pattern."
     ]
     if several := _in_several(groups, table.classes or []):
         notes.append(f"{several:,} of them are in two classes or more, and taken for one patient each.")
