@@ -17,7 +17,7 @@ from subclass_kd.committee import Committee
 from subclass_kd.device import teacher_fabric
 from subclass_kd.feeding import Feed
 from subclass_kd.files import fingerprint
-from subclass_kd.plan import Job, teacher_paths
+from subclass_kd.plan import Job, marks_of, teacher_paths
 from subclass_kd.team import current
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def make_targets(bench: Bench, job: Job) -> None:
         team,
     )
     if team.leads:
-        targets.write(bench.out / job.path, logits, origin, job.recipe, notes)
+        made_from = marks_of(bench.study, bench.out, job)
+        targets.write(bench.out / job.path, logits, origin, job.recipe, notes | {"made_from": made_from})
     parts.remove()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from subclass_kd import store
@@ -74,6 +75,20 @@ def asked_networks(study: Study, job: Job) -> tuple[str, ...]:
         return ()
     role, name = job.name.split("/")
     return teacher_paths(study, name, job.seed) if role == "teachers" else (f"{job.name}-seed{job.seed}.safetensors",)
+
+
+def made_from(study: Study, job: Job) -> tuple[str, ...]:
+    """Give the paths of the files whose content decides what a job makes, beside its recipe.
+
+    >>> made_from(Study(), Job("students", "skd", 3, ("targets/subclass-seed3.safetensors",), ""))
+    ('targets/subclass-seed3.safetensors',)
+    """
+    return asked_networks(study, job) if job.kind == "predictions" else job.needs
+
+
+def marks_of(study: Study, out: Path, job: Job) -> dict[str, str | None]:
+    """Fingerprint the tensors of each file that a job's file is made from, as they are in the run folder now."""
+    return {path: store.tensors_mark(out / path) for path in made_from(study, job)}
 
 
 def _members(study: Study) -> list[int | None]:

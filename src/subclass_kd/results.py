@@ -180,9 +180,10 @@ def _network(pooled: _Pool, role: str, name: str) -> dict[str, Any]:
         per_seed.append(metrics)
         same_answer.append(sum(len(np.unique(own.argmax(-1) == positive)) == 1 for own, _ in by_part))
     trainings = pooled.trainings(role, name)
+    cost = pooled.notes(f"predictions/{role}", name)[0]  # to run
     return {
         **{metric: summarise([row[metric] for row in per_seed]) for metric in per_seed[0]},
-        **pooled.notes(f"predictions/{role}", name)[0],  # what it costs to run
+        **{key: value for key, value in cost.items() if key != "made_from"},
         "best_epoch": [_of_members(members, "epoch") for members in trainings],
         "validation_f1": [_of_members(members, "validation_f1") for members in trainings],
         "test_images": len(class_labels),

@@ -21,6 +21,8 @@ def save(path: Path, tensors: dict[str, Any], recipe: str, notes: dict[str, Any]
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"format": str(FORMAT), "recipe": recipe, "notes": json.dumps(notes, sort_keys=True)}
+    raw = as_bytes(tensors, header)
+    header |= {"tensors": _tensors(raw)}
     header["content"] = _content(as_bytes(tensors, header))
     with whole(path) as temporary:
         save_file(tensors, temporary, header)
@@ -89,6 +91,17 @@ def checksum(path: Path) -> str:
         raise _damaged(path, error) from None
 
 
+def tensors_mark(path: Path) -> str | None:
+    """Give the fingerprint that a file states of its tensors alone: the same of the same weights, whatever they took.
+
+    None where there is no file, none that can be read, or one of a version that stated none.
+    """
+    try:
+        return _header(path).get("tensors")
+    except (OSError, ValueError):
+        return None
+
+
 def _check(path: Path) -> None:
     """Hold a file against its checksum, without torch and in little memory; ValueError if it is another."""
     stated = _header(path).get("content")
@@ -106,6 +119,16 @@ def _content(raw: bytes | mmap.mmap) -> str:
     with memoryview(raw) as view:
         for start in range(8 + length, len(view), 1 << 24):
             digest.update(view[start : start + (1 << 24)])
+    return digest.hexdigest()
+
+
+def _tensors(raw: bytes) -> str:
+    """Fingerprint the tensors of a file of safetensors: names, types, shapes, content."""
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    header.pop("__metadata__")
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest.update(memoryview(raw)[8 + length :])
     return digest.hexdigest()
 
 

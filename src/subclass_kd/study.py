@@ -20,7 +20,7 @@ from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, whole, write_json
 from subclass_kd.lock import FolderLock
 from subclass_kd.models import check_model_name
-from subclass_kd.plan import RESULTS, Job, asked_networks, plan
+from subclass_kd.plan import RESULTS, Job, asked_networks, made_from, marks_of, plan
 from subclass_kd.run_folder import (
     check_folder,
     check_same_data,
@@ -245,11 +245,9 @@ def _run_split(
     samples = load_samples(study, watching.decoding, findings, looks=None if looks else looks)
     check_same_data(samples, out)
     jobs = plan(study, samples.fingerprint)
-    missing = [job for job in jobs if job.path != RESULTS and not store.is_valid(out / job.path, job.recipe)]
-    again = {job.path for job in missing}  # whose predictions are those of other weights, though of the same recipe
-    missing += [job for job in jobs if job.path not in again and again & set(asked_networks(study, job))]
-    results = None if missing else _results(out, study, samples.fingerprint)
-    if results is not None and not broken:
+    missing = _to_make(study, out, jobs)
+    results = _results(out, study, samples.fingerprint)
+    if results is not None and not missing and not broken:
         with contextlib.suppress(OSError):  # it may lie where nothing can be written
             _tidy(out)
             if not has_sum(out, RESULTS):  # killed just before
@@ -258,6 +256,8 @@ def _run_split(
     damaged = broken + [job.path for job in missing if store.is_damaged(out / job.path)]
     if damaged:
         watching.damaged(damaged)
+    anew = {job.path for job in missing}
+    unsure = any(anew & set(made_from(study, job)) for job in jobs[:-1] if job.path not in anew)
     missing.append(jobs[-1])  # the results, anew
     checked = _check_images(study, samples, findings, out, watching, looks)
     looks.clear()  # 1 kB an image
@@ -266,6 +266,8 @@ def _run_split(
         try:
             begin()
             drop_sums(out)
+            if results is not None:  # of files that are made anew: after a stop nobody could tell that it is of others
+                (out / RESULTS).unlink()
             write_json(out / "study.json", study.model_dump(mode="json"))
             write_json(out / "data.json", samples.describe())
             write_json(out / CHECK, checked)
@@ -280,11 +282,38 @@ def _run_split(
 
     engine(study, samples, out, missing, prepare, watching.event, chosen)
     _tidy(out)
-    results = read_json(out / RESULTS)
-    if results is None:
+    if unsure and _to_make(study, out, jobs):  # a teacher came out otherwise than the one whose students are here
+        return _run_split(study, out, watching, read_json(out / ARITHMETIC), looked, begin, engine)
+    made = read_json(out / RESULTS)
+    if made is None:
         raise RuntimeError(f"{out / RESULTS} was written and cannot be read")
     write_sums(out)
-    return results
+    return made
+
+
+def _to_make(study: Study, out: Path, jobs: Sequence[Job]) -> list[Job]:
+    """List the jobs but the results whose file is not there, damaged, of another recipe, or of other files than these.
+
+    Of what is made anew only the predictions are made anew at once: a teacher of the same recipe comes out the same on
+    the same machine, and its targets and students are held against it when it is there.
+    """
+    anew: set[str] = set()
+    others: set[str] = set()  # those of them that were made from other files, and whose dependents are so too
+    for job in jobs[:-1]:
+        if not store.is_valid(out / job.path, job.recipe):
+            anew.add(job.path)
+        elif others & set(made_from(study, job)) or _of_others(study, out, job, anew):
+            anew.add(job.path)
+            others.add(job.path)
+        elif anew & set(asked_networks(study, job)):
+            anew.add(job.path)
+    return [job for job in jobs if job.path in anew]
+
+
+def _of_others(study: Study, out: Path, job: Job, anew: set[str]) -> bool:
+    """Tell whether a valid file was made from other files than those that are there; older versions did not note it."""
+    noted = store.notes(out / job.path).get("made_from") or {}
+    return any(noted.get(path, mark) != mark for path, mark in marks_of(study, out, job).items() if path not in anew)
 
 
 def _tidy(out: Path) -> None:

@@ -24,7 +24,7 @@ from subclass_kd.epoch import Epoch
 from subclass_kd.errors import MORE_FILES, UserError
 from subclass_kd.feeding import Feed
 from subclass_kd.files import fingerprint, write_json
-from subclass_kd.plan import Job
+from subclass_kd.plan import Job, marks_of
 from subclass_kd.sharding import shares_weights
 from subclass_kd.team import ALONE, current
 from subclass_kd.training import Lesson
@@ -150,6 +150,7 @@ def _train(
                 "history": [asdict(epoch) for epoch in history],
                 "train_seconds": seconds,
                 "devices": team.count,
+                "made_from": marks_of(bench.study, bench.out, job),
                 "software": f"torch {torch.__version__}, subclass-kd {subclass_kd.__version__}",
             }
             store.save(bench.out / job.path, weights, job.recipe, notes)
@@ -175,4 +176,5 @@ def _predict(bench: Bench, job: Job) -> None:
         own = training.predict(model, Feed(bench.pixels.images, rows[share], fabric), fabric, layout=layout)
         logits[split] = team.whole(own, share, len(rows))
     if team.leads:
-        store.save(bench.out / job.path, logits, job.recipe, cost)
+        noted = {**cost, "made_from": marks_of(bench.study, bench.out, job)}
+        store.save(bench.out / job.path, logits, job.recipe, noted)

@@ -135,6 +135,8 @@ def test_targets_and_predictions_are_the_logarithm_of_the_mean_probability(three
 
 def test_a_teacher_costs_what_its_members_do(single, three):
     one, all_three = (store.notes(out / "predictions/teachers/class-seed3.safetensors") for out in (single, three[2]))
+    asked = [len(each.pop("made_from")) for each in (one, all_three)]
+    assert asked == [1, 3]
     assert all_three == {name: 3 * count for name, count in one.items()}
 
 

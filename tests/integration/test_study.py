@@ -274,7 +274,7 @@ def test_shuffled_labels_keep_class_and_counts_and_spare_the_test_split(finished
         assert abs(kept - 0.2) < 4 * (0.2 * 0.8 / len(rows)) ** 0.5
 
 
-def test_stale_targets_stop_a_student_and_say_what_changed(finished, tmp_path):
+def test_targets_of_another_teacher_are_made_anew_with_all_that_learned_from_them(finished, tmp_path):
     study, out, _ = finished
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
@@ -285,8 +285,90 @@ def test_stale_targets_stop_a_student_and_say_what_changed(finished, tmp_path):
     store.save(mine, weights, header["recipe"], json.loads(header["notes"]))
     (copy / "students/skd-seed0.safetensors").unlink()
     (copy / "results.json").unlink()
-    with pytest.raises(UserError, match=r"targets of another teacher.*rm "):
-        run_study(study, copy)
+    counting = Counting()
+    run_study(study, copy, counting)
+    assert [path for path in counting.made if not path.startswith("predictions")] == [
+        "targets/subclass-seed0.safetensors", "students/kd-collapsed-seed0.safetensors",
+        "students/skd-seed0.safetensors", "results.json",
+    ]  # fmt: skip
+
+
+def other_weights(path):
+    """Write a network of other weights in a file's place, as another device or torch would have made it."""
+    notes, weights = store.notes(path), store.load(path)
+    recipe = store._header(path)["recipe"]
+    store.save(path, {name: 1.05 * tensor + 0.01 for name, tensor in weights.items()}, recipe, notes)
+
+
+def test_results_of_a_student_that_came_out_otherwise_do_not_outlive_a_stop(finished, tmp_path):
+    """Killed after the student and before its predictions, a run must not take the old ones for this student's."""
+    study, out, first = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / "students/kd-seed1.safetensors").unlink()
+
+    def stopped(study, samples, out, jobs, prepare, on_event, before):
+        prepare(1, before)
+        shutil.copy(copy.parent / "students.bak", copy / "students/kd-seed1.safetensors")
+        raise KeyboardInterrupt
+
+    shutil.copy(out / "students/kd-seed1.safetensors", tmp_path / "students.bak")
+    other_weights(tmp_path / "students.bak")
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, copy, engine=stopped)
+    assert not (copy / "results.json").exists()
+    counting = Counting()
+    second = run_study(study, copy, counting)
+    assert counting.made == ["predictions/students/kd-seed1.safetensors", "results.json"]
+    assert second["arms"]["kd"]["brier"]["per_seed"][0] == first["arms"]["kd"]["brier"]["per_seed"][0]
+    assert second["arms"]["kd"]["brier"]["per_seed"][1] != first["arms"]["kd"]["brier"]["per_seed"][1]
+
+
+def test_students_of_another_teacher_are_made_anew_and_those_of_the_same_are_kept(finished, tmp_path):
+    study, out, first = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / "teachers/class-seed0.safetensors").unlink()
+    counting = Counting()
+    second = run_study(study, copy, counting)  # it comes out the same: what it taught stays
+    assert counting.made == [
+        "teachers/class-seed0.safetensors", "predictions/teachers/class-seed0.safetensors", "results.json",
+    ]  # fmt: skip
+    assert json.dumps(without_timings(second)) == json.dumps(without_timings(first))
+    other_weights(copy / "teachers/class-seed0.safetensors")
+    counting = Counting()
+    run_study(study, copy, counting)
+    assert counting.made == [
+        "targets/class-seed0.safetensors", "students/kd-seed0.safetensors",
+        "predictions/teachers/class-seed0.safetensors", "predictions/students/kd-seed0.safetensors", "results.json",
+    ]  # fmt: skip
+    counting = Counting()
+    run_study(study, copy, counting)
+    assert counting.made == []
+
+
+def test_a_teacher_that_comes_out_otherwise_teaches_its_students_again_in_one_run(finished, tmp_path, monkeypatch):
+    study, out, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / "teachers/class-seed0.safetensors").unlink()
+    save, changed = store.save, []
+
+    def save_otherwise(path, tensors, recipe, notes):
+        if path.name == "class-seed0.safetensors" and path.parent.name == "teachers" and not changed:
+            changed.append(path)
+            tensors = {name: 1.05 * tensor + 0.01 for name, tensor in tensors.items()}
+        save(path, tensors, recipe, notes)
+
+    monkeypatch.setattr(store, "save", save_otherwise)
+    counting = Counting()
+    run_study(study, copy, counting)
+    assert {path for path in counting.made if path.startswith(("targets", "students"))} == {
+        "targets/class-seed0.safetensors", "students/kd-seed0.safetensors",
+    }  # fmt: skip
+    counting = Counting()
+    assert run_study(study, copy, counting) == json.loads((copy / "results.json").read_text())
+    assert counting.made == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
