@@ -10,8 +10,9 @@ keys that end in "seconds"; a run that is asked to stop must exit 143 or 130 wit
 
 - a bit of a random file is flipped, or a file cut short: the next run must name it and end with the same results, or
   refuse with one message, and never give other numbers;
-- files may not grow beyond a random size, as on a full disk; or the folder of a run that is half done, or a part of it,
-  may not be written: the run must stop with one message, and end well when that is over.
+- files may not grow to the size of a random one of the run, mostly one with tensors, as on a disk that is full while it
+  is written; or the folder of a run that is half done, or a part of it, may not be written: the run must stop with one
+  message, and end well when that is over.
 
 Exit 1 if anything was lost.
 """
@@ -37,7 +38,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine
-from subclass_kd import checkpoint, cli
+from subclass_kd import checkpoint, cli, study
+from subclass_kd.data.rows import Samples
 from subclass_kd.run_folder import SUMS
 
 STUDY: dict[str, Any] = {
@@ -59,7 +61,16 @@ def once(out: Path, told: Path, workers: int, most_bytes: int | None) -> None:
     """Run the study in this process as the command line does, with what it says in a file."""
     if most_bytes is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of the write instead
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        limit_files(most_bytes)
+        write_listing = study._write_listing
+
+        def unlimited(path: Path, samples: Samples) -> None:
+            # The first file of size, and the largest: under one limit with it, no run would come as far as a tensor.
+            limit_files(resource.RLIM_INFINITY)
+            write_listing(path, samples)
+            limit_files(most_bytes)
+
+        study._write_listing = unlimited
     # No capabilities (Linux): what may not be written may not be written by root either. Version 3, this process.
     header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     ctypes.CDLL(None).capset(header, nothing)
@@ -77,6 +88,10 @@ def once(out: Path, told: Path, workers: int, most_bytes: int | None) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else FAULT)
+
+
+def limit_files(most_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
 
 
 def attempt(
@@ -165,8 +180,11 @@ def spoil(folder: Path, whole: Any, change: Callable[[bytes], bytes], draw: rand
 def fill(folder: Path, whole: Any, draw: random.Random) -> str:
     """Run with a limit on the size of files, then without, and say what came of it."""
     out, told, workers = folder / "full", folder / "told", draw.choice(WORKERS)
-    code = attempt(out, told, workers, most_bytes=draw.randrange(200, 60_000))
-    return then_end(out, told, whole, code)
+    tensors = sorted((folder / "whole").rglob("*.safetensors"))
+    size = draw.choice([*draw.choices(tensors, k=3), folder / "whole/study.json"]).stat().st_size
+    code = attempt(out, told, workers, most_bytes=draw.randrange(size // 2, size))
+    where = "tensors" if ".safetensors" in told.read_text() else "another file"
+    return f"{then_end(out, told, whole, code)} ({where})"
 
 
 def close(folder: Path, whole: Any, draw: random.Random) -> str:

@@ -147,11 +147,12 @@ def _teacher_cost(run: Run, best: Candidate, folder: Path, say: Callable[[str], 
 
 
 def _write_weights(path: Path, run: Run, best: Candidate) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     weights = store.load(run.folder / best.weights)
     network = run.study.of_arm(best.arm).student.model_dump(mode="json")
-    save_file(weights, path, {"network": json.dumps(network), "arm": best.arm, "seed": str(best.seed)})
+    # Not by save_file, whose error for a full disk is no OSError.
+    path.write_bytes(save(weights, {"network": json.dumps(network), "arm": best.arm, "seed": str(best.seed)}))
 
 
 @contextmanager
@@ -168,7 +169,7 @@ def _appearing(out: Path) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
             for path in temporary.iterdir():
-                path.chmod(temporary.stat().st_mode & 0o666)  # safetensors' own files are for one user alone
+                path.chmod(temporary.stat().st_mode & 0o666)  # whatever library wrote it
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
             sync_folder(temporary)

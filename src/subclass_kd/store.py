@@ -17,7 +17,6 @@ FORMAT = 3  # raised when old files must not be read by new code
 def save(path: Path, tensors: dict[str, Any], recipe: str, notes: dict[str, Any]) -> None:
     """Write tensors of any device, a recipe's fingerprint, JSON-able notes and a checksum; whole or not at all."""
     from safetensors.torch import save as as_bytes
-    from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"format": str(FORMAT), "recipe": recipe, "notes": json.dumps(notes, sort_keys=True)}
@@ -25,7 +24,8 @@ def save(path: Path, tensors: dict[str, Any], recipe: str, notes: dict[str, Any]
     header |= {"tensors": _tensors(raw)}
     header["content"] = _content(as_bytes(tensors, header))
     with whole(path) as temporary:
-        save_file(tensors, temporary, header)
+        # Not by save_file: its error for a full disk is no OSError, and nobody tidies up the file that it writes first.
+        temporary.write_bytes(as_bytes(tensors, header))
 
 
 def load(path: Path) -> dict[str, Any]:
