@@ -68,13 +68,25 @@ def test_a_foreign_file_is_not_valid(path, content):
     assert not store.is_valid(path, "abc")
 
 
-def test_a_foreign_safetensors_file_is_not_valid_and_has_no_notes(path):
-    from safetensors.torch import save_file
+FOREIGN = {
+    "no metadata": b'{"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+    "null": b'{"__metadata__":null,"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+    "other metadata": b'{"__metadata__":{"notes":"7"},"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+    "no tensors": b"{}",
+}
 
-    save_file({"x": torch.zeros(1)}, path)
+
+@pytest.mark.parametrize("header", FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_safetensors_file_is_a_damaged_one_without_notes_and_checksum(path, header):
+    from safetensors.torch import load
+
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(1 if b"shape" in header else 0))
+    assert set(load(path.read_bytes())) <= {"x"}  # a good file, to safetensors
     assert not store.is_valid(path, "abc")
-    with pytest.raises(UserError):
-        store.notes(path)
+    assert store.is_damaged(path)
+    for read in (store.load, store.notes, store.checksum):
+        with pytest.raises(UserError, match=r"a file that cannot be read .* Delete it, run again\."):
+            read(path)
 
 
 def test_a_missing_file_and_a_folder_are_not_valid(tmp_path):

@@ -52,7 +52,7 @@ def notes(path: Path) -> dict[str, Any]:
     """
     try:
         return dict(json.loads(_header(path)["notes"]))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise _damaged(path, error) from None
 
 
@@ -114,7 +114,7 @@ def _content(raw: bytes | mmap.mmap) -> str:
     """Fingerprint a file of safetensors: its header but for the checksum, and its tensors."""
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
-    header["__metadata__"].pop("content", None)
+    (header.get("__metadata__") or {}).pop("content", None)  # which a file of somebody else's need not have
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     with memoryview(raw) as view:
         for start in range(8 + length, len(view), 1 << 24):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from subclass_kd import __version__, measuring, run_folder, store
 from subclass_kd.arithmetic import from_dict
@@ -406,14 +407,24 @@ def test_data_that_change_while_workers_run_are_refused(small_idx_folder, write_
         run_study(study, tmp_path / "run", Changing())
 
 
-def test_a_damaged_file_is_named_and_made_again(finished, tmp_path):
+def one_bit_another(path):
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
+def somebody_elses(path):
+    save_file({"x": torch.zeros(1)}, path)  # without metadata
+
+
+@pytest.mark.parametrize("spoil", [one_bit_another, somebody_elses])
+def test_a_damaged_file_is_named_and_made_again(finished, tmp_path, spoil):
     study, out, first = finished
     copy, told = tmp_path / "copy", []
     shutil.copytree(out, copy)
     name = "students/skd-seed0.safetensors"
-    content = bytearray((copy / name).read_bytes())
-    content[-9] ^= 1
-    (copy / name).write_bytes(content)
+    spoil(copy / name)
+    spoiled = (copy / name).read_bytes()
 
     class Telling(Silent):
         def damaged(self, paths):
@@ -421,7 +432,7 @@ def test_a_damaged_file_is_named_and_made_again(finished, tmp_path):
 
     assert without_timings(run_study(study, copy, Telling())) == without_timings(first)
     assert told == [name]
-    assert (copy / name).read_bytes() != bytes(content)
+    assert (copy / name).read_bytes() != spoiled
 
 
 @pytest.mark.parametrize("name", run_folder.PLAIN)
