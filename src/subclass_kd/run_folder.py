@@ -100,17 +100,17 @@ def check_folder(study: Study, out: Path) -> None:
     if out.is_file():
         raise UserError(str(out), "a file", "a folder for the run, or no such path", "Give another --out.")
     try:
-        text = file.read_text("utf-8") if file.exists() else None
-        holds_others = text is None and out.exists() and any(not _passing(path.name) for path in out.iterdir())
+        content = file.read_bytes() if file.exists() else None
+        holds_others = content is None and out.exists() and any(not _passing(path.name) for path in out.iterdir())
     except OSError as error:
         expected = "a folder for the run, or no such path"
         raise UserError(str(out), error.strerror or str(error), expected, "Give another --out.") from None
     if holds_others:
         raise UserError(str(out), "other files", "an empty folder, a run, or no such path", "Give another --out.")
-    if text is None:
+    if content is None:
         return
     try:
-        before = json.loads(text)
+        before = json.loads(content)
     except ValueError:
         before = None
     spoiled = file.name in damaged_files(out)
@@ -122,14 +122,14 @@ def check_folder(study: Study, out: Path) -> None:
     now = study.model_dump(mode="json")
     if isinstance(before.get("seeds"), list) and set(before["seeds"]) <= set(now["seeds"]):
         before["seeds"] = now["seeds"]  # more of the same
-    for content in (before, now):  # what decides how fast results come, not which
+    for each in (before, now):  # what decides how fast results come, not which
         for idle in ("workers", "track", "tune"):
-            content.pop(idle, None)
-        if not content.get("per_arm"):  # which older versions did not write
-            content.pop("per_arm", None)
+            each.pop(idle, None)
+        if not each.get("per_arm"):  # which older versions did not write
+            each.pop("per_arm", None)
         for section, idle in (("data", "store_limit"), ("teacher", "shard")):
-            if isinstance(content.get(section), dict):
-                content[section].pop(idle, None)
+            if isinstance(each.get(section), dict):
+                each[section].pop(idle, None)
     # As text: the order of classes and subclasses is part of the study.
     if json.dumps(before) != json.dumps(now):
         if spoiled:
