@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,6 +137,15 @@ def run_study(study: Study, out: Path, progress: Progress | None = None, engine:
 def _run(study: Study, out: Path, watching: Progress, engine: Engine) -> dict[str, Any]:
     check_model_name(study.teacher, "teacher")
     check_model_name(study.student, "student")
+    with _alone(study, out) as claim:
+        if study.data.folds is not None and study.data.fold is None:
+            return _run_folds(study, out, watching, claim, engine)
+        return _run_split(study, out, watching, read_json(out / ARITHMETIC), begin=claim, engine=engine)
+
+
+@contextlib.contextmanager
+def _alone(study: Study, out: Path) -> Iterator[Callable[[], None]]:
+    """Keep other runs out of a run folder while the block goes on, or, if it is not there, from the call given on."""
     with FolderLock(out) as lock:
 
         def claim() -> None:
@@ -147,12 +156,12 @@ def _run(study: Study, out: Path, watching: Progress, engine: Engine) -> dict[st
             with contextlib.suppress(OSError):  # a finished run may lie where nothing can be written
                 lock.take()
         check_folder(study, out)
-        if study.data.folds is not None and study.data.fold is None:
-            return _run_folds(study, out, watching, claim, engine)
-        return _run_split(study, out, watching, read_json(out / ARITHMETIC), begin=claim, engine=engine)
+        yield claim
 
 
-def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], None], engine: Engine) -> dict[str, Any]:
+def _run_folds(
+    study: Study, out: Path, watching: Progress, claim: Callable[[], None], engine: Engine
+) -> dict[str, Any]:
     """Run each fold as a study of its own, and judge their predictions together."""
     folds = [
         study.model_copy(update={"data": study.data.model_copy(update={"fold": fold})})
@@ -165,16 +174,21 @@ def _run_folds(study: Study, out: Path, watching: Progress, lock: Callable[[], N
     looks = _check_folds(folds, folders, watching)
 
     def begin() -> None:  # with the first file of the first fold: from here on it is this study's folder
-        lock()
+        claim()
         drop_sums(out)
         write_json(out / "study.json", study.model_dump(mode="json"))
 
     marks = []
     for fold, (each, folder) in enumerate(zip(folds, folders, strict=True)):
         watching.fold(fold, len(folds))
-        check_folder(each, folder)
-        chosen = read_json(folder / ARITHMETIC) or read_json(folders[0] / ARITHMETIC)  # all folds compute alike
-        marks.append(_run_split(each, folder, watching, chosen, looks, begin, engine)["data"]["fingerprint"])
+        with _alone(each, folder) as claim_fold:  # of a run of this fold alone, which the lock above does not keep out
+
+            def begin_fold(claim_fold: Callable[[], None] = claim_fold) -> None:
+                begin()
+                claim_fold()
+
+            chosen = read_json(folder / ARITHMETIC) or read_json(folders[0] / ARITHMETIC)  # all folds compute alike
+            marks.append(_run_split(each, folder, watching, chosen, looks, begin_fold, engine)["data"]["fingerprint"])
     before = _results(out, study, fingerprint(*marks))
     made = max((folder / RESULTS).stat().st_mtime_ns for folder in folders)
     if before is not None and not broken and (out / RESULTS).stat().st_mtime_ns >= made:

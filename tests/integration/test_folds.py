@@ -115,6 +115,39 @@ def test_an_interrupt_in_the_first_fold_loses_nothing(tmp_path):
     assert again.jobs == [2, 3]  # a prediction and the results; then a student as well
 
 
+@pytest.mark.parametrize("first", ["all folds", "one fold"])
+def test_a_fold_is_run_by_one_at_a_time_alone_or_among_all(tmp_path, first):
+    small = {"arms": ["scratch"], "seeds": 1, "workers": 1, "data": {"train_images": 60, "folds": 2}}
+    out, told = tmp_path / "run", []
+    all_folds = make_study(SMALL | small), out
+    one_fold = make_study(SMALL | small | {"data": {**small["data"], "fold": 0}}), out / "fold-0"
+    mine, others = (all_folds, one_fold) if first == "all folds" else (one_fold, all_folds)
+
+    class Disturbed(Telling):
+        def event(self, job, event, content):
+            if job.kind == "students" and event == "epoch" and not told:
+                unfinished = out / "fold-0/students/.other.checkpoint"
+                unfinished.parent.mkdir(exist_ok=True)
+                unfinished.touch()
+                with pytest.raises(UserError) as caught:
+                    run_study(*others)
+                told.append(str(caught.value))
+                assert unfinished.exists()
+
+    class Stopped(Telling):
+        def event(self, job, event, content):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # so that it is all folds' folder
+        run_study(*all_folds, Stopped())
+    results = run_study(*mine, Disturbed())
+    [message] = told
+    assert message.startswith(f"{out / 'fold-0'}: found a run that goes on (process ")
+    assert run_study(*mine) == results
+    assert list(run_study(*others)["arms"]) == ["scratch"]
+    assert not list(out.rglob(".lock"))
+
+
 def test_a_fold_of_it_is_the_run_of_that_fold_alone(run, tmp_path):
     _, out, _ = run
     alone = run_study(make_study(SMALL | {"data": {**SMALL["data"], "fold": 1}}), tmp_path / "one")
