@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 TOGETHER = ("teachers", "targets", "students")
 GONE = "a process of the training is gone without a word; is there enough memory?"
 COMING = timedelta(minutes=10)  # that processes have to come together
+LOCAL = "127.0.0.1"
 _channel: Channel | None = None
 
 
@@ -167,8 +169,19 @@ def _launched(team: Team) -> tuple[Store, list[subprocess.Popen[bytes]]]:
     """Start the other processes of a team on this machine, and give the store in which they meet this one."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    store = TCPStore("127.0.0.1", 0, None, is_master=True, wait_for_workers=False, timeout=COMING)
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(team.count)}
+    # A socket of ours: torch's own would listen on all addresses, and who reaches the store may give orders.
+    listening = socket.create_server((LOCAL, 0))
+    port = listening.getsockname()[1]
+    store = TCPStore(
+        LOCAL,
+        port,
+        None,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=COMING,
+        master_listen_fd=listening.detach(),  # torch closes it
+    )
+    meeting = {"MASTER_ADDR": LOCAL, "MASTER_PORT": str(port), "WORLD_SIZE": str(team.count)}
     children = []
     for rank in range(1, team.count):
         own = {**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)}

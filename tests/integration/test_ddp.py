@@ -13,13 +13,14 @@ import pytest
 import torch
 import yaml
 from benchmarks import two_hosts
+from torch.distributed import TCPStore
 
 from subclass_kd import store
 from subclass_kd.errors import UserError
 from subclass_kd.study import run_study
 from subclass_kd.study_file import load_study
 from subclass_kd.team import Team
-from subclass_kd.together import check_together, joined
+from subclass_kd.together import _launched, check_together, joined
 
 ROOT = Path(__file__).parents[2]
 SKD = ["-m", "subclass_kd.cli", "run"]
@@ -48,6 +49,18 @@ def study_file(small_idx_folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("ddp") / "study.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is no address of the machine")
+def test_the_store_of_processes_on_one_machine_listens_on_loopback_alone():
+    meeting, children = _launched(Team(0, 1, 0))
+    assert children == []
+    other = TCPStore("127.0.0.1", meeting.port, None, is_master=False, wait_for_workers=False)
+    meeting.set("order", "7")
+    assert other.get("order") == b"7"
+    for address in ("127.0.0.2", "::1"):  # a socket for all addresses would answer by these as well
+        with pytest.raises(OSError, match=r"refused|Cannot assign|not supported"):
+            socket.create_connection((address, meeting.port), timeout=5)
 
 
 @pytest.fixture(scope="module")
