@@ -159,20 +159,22 @@ ALONE = [
     ),
     (
         "shuffled subclasses do as well",
-        [(("arms", "skd-shuffled"), network(0.914))],
+        [(("arms", "skd-shuffled", "f1"), summarise([0.914, 0.914, 0.915]))],
         [],
-        ["91.5 %", "skd-shuffled 91.4 %", "+0.1 points"],
+        ["91.5 %", "skd-shuffled 91.4 %", "+0.1 points", "interval over 3 seeds -0.3 to +0.4)"],
     ),
     ("subclass labels do as well", [(("arms", "subclass-labels"), network(0.93))], [], ["93.0 %", "-1.5 points"]),
+    (
+        "not shown to be above a control",
+        [(("arms", "skd-shuffled", "f1"), summarise([0.916, 0.914, 0.912]))],
+        [],
+        ["91.5 %", "skd-shuffled 91.4 %", "+0.1 points", "interval over 3 seeds -0.9 to +1.1)"],
+    ),
 ]
 
 
 @pytest.mark.parametrize(("kind", "changes", "of_facts", "said"), ALONE)
 def test_each_condition_alone_is_named_with_its_numbers(kind, changes, of_facts, said):
-    if kind == "shuffled subclasses do as well":  # a spread over seeds that does not tell 0.1 points from none
-        noisy = network(0.914)
-        noisy["f1"] = summarise([0.916, 0.914, 0.912])
-        changes = [(("arms", "skd-shuffled"), noisy)]
     [finding] = found_with(changes, of_facts)
     assert list(finding) == ["kind", "found", "meaning", "try"]
     assert finding["kind"] == kind
@@ -185,13 +187,51 @@ def test_each_condition_alone_is_named_with_its_numbers(kind, changes, of_facts,
 
 def test_every_kind_is_tested_alone_and_all_come_in_order():
     assert {kind for kind, *_ in ALONE} == set(ADVICE)
-    changes = [change for kind, each, _, _ in ALONE if kind != "few label bits" for change in each]
+    # Of two controls each does as well or is not shown to: the last kind has no third one to be about
+    changes = [change for kind, each, _, _ in ALONE[:-1] if kind != "few label bits" for change in each]
     of_facts = [change for _, _, each, _ in ALONE for change in each]
     changes += [(("label_bits", "test", "mutual_information"), 0.05), (("comparisons", 0), FEW)]
-    noisy = network(0.914)
-    noisy["f1"] = summarise([0.916, 0.914, 0.912])
-    changes.append((("arms", "skd-shuffled"), noisy))
-    assert [finding["kind"] for finding in found_with(changes, of_facts)] == list(ADVICE)
+    assert [finding["kind"] for finding in found_with(changes, of_facts)] == list(ADVICE)[:-1]
+    assert ALONE[-1][0] == list(ADVICE)[-1]
+
+
+def test_inconclusive_is_not_equal():
+    """Two seeds with an interval from -42.8 to +43.6 points, and three from -0.2 to +1.1, say nothing of equality."""
+    results = healthy()
+    results["arms"]["skd"]["f1"] = summarise([0.90, 0.938])
+    results["arms"]["subclass-labels"]["f1"] = summarise([0.93, 0.90])
+    results["arms"]["skd-shuffled"]["f1"] = summarise([0.88, 0.918])
+    results["comparisons"] = [comparison("kd", 0.02, "better")]
+    [finding] = diagnose(results)
+    assert finding["kind"] == "not shown to be above a control"
+    assert finding["found"] == (
+        "F1 of skd is 91.9 %, that of subclass-labels 91.5 %: +0.4 points (95 % interval over 2 seeds -42.8 to +43.6)."
+    )
+    assert "do as" not in finding["meaning"]
+    assert "More seeds" in finding["try"]
+    # Interval +0.47 ± 4.303 * 0.252 / sqrt(3) = -0.16 to +1.09: the demo's
+    results["arms"]["skd"]["f1"] = summarise([0.956, 0.956, 0.956])
+    results["arms"]["subclass-labels"]["f1"] = summarise([0.954, 0.951, 0.949])
+    results["arms"]["skd-shuffled"]["f1"] = summarise([0.951, 0.949, 0.954])
+    [finding] = diagnose(results)
+    assert finding["kind"] == "not shown to be above a control"
+    assert finding["found"].count("+0.5 points (95 % interval over 3 seeds -0.2 to +1.1)") == 2
+    # The same difference of fifty times the seeds is one
+    results["arms"]["skd"]["f1"] = summarise([0.956] * 150)
+    results["arms"]["subclass-labels"]["f1"] = summarise([0.954, 0.951, 0.949] * 50)
+    results["arms"]["skd-shuffled"]["f1"] = summarise([0.951, 0.949, 0.954] * 50)
+    assert diagnose(results) == []
+
+
+def test_a_control_does_as_well_from_where_the_interval_ends_below_half_a_point():
+    """Three seeds: the interval is 0.1 ± 4.303 sd / sqrt(3) points, so that it ends at 0.5 for an sd of 0.161."""
+    results = healthy()
+    results["comparisons"] = [comparison("kd", 0.02, "better")]
+    results["arms"]["skd"]["f1"] = summarise([0.915, 0.915, 0.915])
+    for sd, kind in ((0.00160, "shuffled subclasses do as well"), (0.00162, "not shown to be above a control")):
+        results["arms"]["skd-shuffled"]["f1"] = summarise([0.914 - sd, 0.914, 0.914 + sd])
+        results["arms"]["subclass-labels"]["f1"] = summarise([0.90, 0.90, 0.90])
+        assert [finding["kind"] for finding in diagnose(results)] == [kind]
 
 
 @pytest.mark.parametrize(
@@ -250,8 +290,13 @@ def test_one_seed_has_no_interval():
         for name, row in rows.items():
             rows[name] = network(row["f1"]["mean"], epochs=(20,))
     results["teachers"]["subclass"] = network(0.88, epochs=(20,))
-    [finding] = diagnose(results, healthy_facts())
-    assert "points (1 seed)" in finding["found"]
+    weak, neither = diagnose(results, healthy_facts())
+    assert "points (1 seed)" in weak["found"]
+    assert neither["kind"] == "not shown to be above a control"  # nor equal: one seed shows nothing
+    assert neither["found"] == (
+        "F1 of skd is 91.3 %, that of skd-shuffled 89.8 %: +1.5 points (1 seed); F1 of skd is 91.3 %, that of "
+        "subclass-labels 90.3 %: +1.0 points (1 seed)."
+    )
 
 
 def test_a_student_without_errors_has_nothing_to_learn():

@@ -31,7 +31,7 @@ MOST_FLAT = 0.7  # entropy of softened targets over that of a guess: what is lef
 MOST_UNLEARNED = 0.1  # of what the targets tell: well-trained students leave half of that or less
 OTHER_TEST = 0.05  # of F1, validation less test: folds of one collection differ by half a point, other images by eleven
 SURE_OF_IT = 3  # standard errors of the F1 on so few validation images, the best epoch of which is chosen
-AS_GOOD = 0.005  # of F1: less is no difference that anyone would act on
+AS_GOOD = 0.005  # of F1: less is no difference that anyone would act on; all of the interval must be below it
 
 
 def too_few(comparisons: Sequence[Values]) -> str | None:
@@ -158,12 +158,28 @@ def other_test(results: Values) -> str | None:
 
 
 def as_good(arms: Values, control: str) -> str | None:
-    """A control less than half a point of F1 below skd, and not shown by the seeds to be below."""
+    """A control that skd is not shown to lead, and would lead by less than half a point of F1 at the interval's end."""
     if control not in arms:
         return None
     lead, interval = _lead(arms["skd"], arms[control])
-    if lead >= AS_GOOD or (interval is not None and interval[0] > 0):
+    if interval is None or interval[0] > 0 or interval[1] >= AS_GOOD:
         return None
+    return _beside(arms, control, lead, interval)
+
+
+def not_above(arms: Values, controls: Sequence[str]) -> str | None:
+    """Controls that the seeds show neither to be below skd nor to do as well, as one seed never can."""
+    found = []
+    for control in controls:
+        if control not in arms:
+            continue
+        lead, interval = _lead(arms["skd"], arms[control])
+        if interval is None or (interval[0] <= 0 and interval[1] >= AS_GOOD):
+            found.append(_beside(arms, control, lead, interval))
+    return "; ".join(found) or None
+
+
+def _beside(arms: Values, control: str, lead: float, interval: tuple[float, float] | None) -> str:
     f1 = [f"{100 * arms[name]['f1']['mean']:.1f} %" for name in ("skd", control)]
     return f"F1 of skd is {f1[0]}, that of {control} {f1[1]}: {_told(lead, interval, arms['skd'])}"
 
