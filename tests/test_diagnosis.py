@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from subclass_kd import SubclassHierarchy, store
+from subclass_kd import SubclassHierarchy, conditions, store
 from subclass_kd.config import Student, Study
 from subclass_kd.diagnosis import ADVICE, diagnose, first_verdict
 from subclass_kd.display_tables import show_diagnosis, show_power
@@ -52,7 +52,13 @@ def healthy():
     """A study of five subclasses a class whose skd does not gain for no reason that can be known."""
     return {
         "study": {"seeds": [0, 1, 2], "student": {"epochs": 20}},
-        "data": {"subclasses": [{"validation": 60, "test": 200}] * 10},
+        "data": {
+            "positive": "ill",
+            "subclasses": [
+                {"class": name, "validation": 60, "test": 200} for name in ("well", "ill") for _ in range(5)
+            ],
+            "groups": None,
+        },
         "teachers": {"subclass": network(0.95)},
         "arms": {
             "scratch": network(0.90),
@@ -241,7 +247,14 @@ def test_a_control_does_as_well_from_where_the_interval_ends_below_half_a_point(
         (  # 6 points, of which a validation split of 100 images tells nothing
             [
                 (("arms", "skd", "validation_f1"), [0.975]),
-                (("data", "subclasses"), [{"validation": 10, "test": 200}] * 10),
+                (("data", "subclasses"), [{"class": "ill", "validation": 100, "test": 2000}]),
+            ],
+            [],
+        ),
+        (  # 6.5 points on as many images, of 30 patients
+            [
+                (("arms", "skd", "validation_f1"), [0.98]),
+                (("data", "groups"), {"validation": 30, "test": 100}),
             ],
             [],
         ),
@@ -262,6 +275,50 @@ def test_a_control_does_as_well_from_where_the_interval_ends_below_half_a_point(
 )
 def test_short_of_the_threshold_nothing_is_named(changes, of_facts):
     assert found_with(changes, of_facts) == []
+
+
+def rare(images, positives, test_images, test_positives):
+    """Give the data of a study of two subclasses."""
+    counts = zip(
+        ("ill", "well"), (positives, images - positives), (test_positives, test_images - test_positives), strict=True
+    )
+    return {
+        "positive": "ill",
+        "subclasses": [{"class": name, "validation": first, "test": second} for name, first, second in counts],
+        "groups": None,
+    }
+
+
+def decided(random, images, positives, sensitivity=0.6, specificity=0.98):
+    """Draw how many of the positives are found, and how many others are called so; and F1."""
+    right, called = random.binomial(positives, sensitivity), random.binomial(images - positives, 1 - specificity)
+    return right, called, 2 * right / (right + called + positives)
+
+
+@pytest.mark.parametrize(("images", "positives"), [(400, 20), (400, 12), (1000, 20)])
+@pytest.mark.parametrize("times", [1, 5])  # as many images in the test split
+def test_few_positives_are_not_taken_for_other_test_images(images, positives, times):
+    """With no shift; that all seeds decide alike leaves them the whole noise of the images."""
+    random = np.random.default_rng(0)
+    data, named, old = rare(images, positives, times * images, times * positives), 0, 0
+    for _ in range(2000):
+        right, called, f1 = decided(random, times * images, times * positives)
+        chosen = decided(random, images, positives)[2]
+        rates = {"sensitivity": right / (times * positives), "specificity": 1 - called / times / (images - positives)}
+        row = {name: summarise([value] * 3) for name, value in ({"f1": f1, "auroc": 0.9} | rates).items()}
+        results = {"data": data, "arms": {"skd": row | {"validation_f1": [chosen] * 3}}}
+        named += conditions.other_test(results) is not None
+        old += chosen - f1 > max(0.05, 3 * np.sqrt(f1 * (1 - f1) / images))
+    assert old / 2000 > 0.15  # by the noise of as many images, positive or not
+    assert named / 2000 < 0.01
+
+
+def test_other_images_are_named_although_positives_are_few():
+    """Of 100 positives 90 are found in validation and 50 in the test, at a specificity of 98 % of 1,900 others."""
+    row = {"sensitivity": 0.5, "specificity": 0.98, "auroc": 0.8, "f1": 100 / 188}
+    row = {name: summarise([value] * 3) for name, value in row.items()} | {"validation_f1": [180 / 228] * 3}
+    found = conditions.other_test({"data": rare(2000, 100, 2000, 100), "arms": {"skd": row}})
+    assert found.startswith("F1 of skd is 78.9 % on 2,000 validation images and 53.2 % on 2,000 test images")
 
 
 def test_where_skd_is_better_only_its_controls_are_looked_at():
@@ -327,8 +384,6 @@ def test_kinds_and_keys_in_the_docs_are_those_of_the_code():
 
 
 def test_thresholds_in_the_docs_are_those_of_the_code():
-    from subclass_kd import conditions
-
     page = (DOCS / "diagnosis.md").read_text("utf-8")
     constants = {name: value for name, value in vars(conditions).items() if name.isupper() and name != "POWER"}
     assert len(constants) == 11

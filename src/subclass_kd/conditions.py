@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from subclass_kd.counts import wilson
 from subclass_kd.power import POWER, needed
 from subclass_kd.wording import count, size, ways
 
@@ -30,7 +31,7 @@ SMALLEST_SHARE_OF_BITS = 0.1  # of the ceiling: the same for many subclasses
 MOST_FLAT = 0.7  # entropy of softened targets over that of a guess: what is left tells one image from another
 MOST_UNLEARNED = 0.1  # of what the targets tell: well-trained students leave half of that or less
 OTHER_TEST = 0.05  # of F1, validation less test: folds of one collection differ by half a point, other images by eleven
-SURE_OF_IT = 3  # standard errors of the F1 on so few validation images, the best epoch of which is chosen
+SURE_OF_IT = 3  # standard errors of the two F1s, of which the validation's is that of the best epoch
 AS_GOOD = 0.005  # of F1: less is no difference that anyone would act on; all of the interval must be below it
 
 
@@ -143,11 +144,16 @@ def underfitted(facts: Values, results: Values) -> str | None:
 
 def other_test(results: Values) -> str | None:
     """Test images of which skd's student knows far less than of the validation images that chose its epoch."""
-    row, splits = results["arms"]["skd"], results["data"]["subclasses"]
-    images = {split: sum(each[split] for each in splits) for split in ("validation", "test")}
+    row, data = results["arms"]["skd"], results["data"]
     chosen, f1 = statistics.mean(row["validation_f1"]), row["f1"]["mean"]
-    if chosen - f1 <= max(OTHER_TEST, SURE_OF_IT * math.sqrt(f1 * (1 - f1) / images["validation"])):
+    if chosen - f1 <= OTHER_TEST:
         return None
+    # Newcombe 1998 (https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I): how far each of
+    # the two may be out, towards the other
+    above, below = _f1_ends(chosen, row, data, "validation")[0], _f1_ends(f1, row, data, "test")[1]
+    if chosen - f1 <= math.hypot(chosen - above, below - f1):
+        return None
+    images = {split: sum(each[split] for each in data["subclasses"]) for split in ("validation", "test")}
     rates = [f"{name} {100 * row[name]['mean']:.0f} %" for name in ("sensitivity", "specificity")]
     areas = {name: each["auroc"]["mean"] for name, each in results["arms"].items() if name in ("skd", "scratch")}
     told = [*rates, *(f"AUROC of {name} {100 * area:.1f} %" for name, area in areas.items() if area is not None)]
@@ -155,6 +161,21 @@ def other_test(results: Values) -> str | None:
         f"F1 of skd is {100 * chosen:.1f} % on {images['validation']:,} validation images and {100 * f1:.1f} % on "
         f"{images['test']:,} test images ({', '.join(told)}; {count(len(row['f1']['per_seed']), 'seed')})"
     )
+
+
+def _f1_ends(f1: float, row: Values, data: Values, split: str) -> list[float]:
+    """Wilson's interval of J = F1 / (2 - F1), as that of F1: its noise is that of the images positive or called so.
+
+    They are as many as the test's specificity calls so. Seeds share the images, so that more seeds do not narrow it;
+    and a patient counts as one image, however many there are of them.
+    """
+    images = sum(each[split] for each in data["subclasses"])
+    positives = sum(each[split] for each in data["subclasses"] if each["class"] == data["positive"])
+    matter = positives + (1 - row["specificity"]["mean"]) * (images - positives)
+    if data["groups"]:
+        matter *= data["groups"][split] / images
+    level = math.erf(SURE_OF_IT / math.sqrt(2))  # within so many standard errors of a normal
+    return [2 * end / (1 + end) for end in wilson(f1 / (2 - f1) * matter, matter, level)]
 
 
 def as_good(arms: Values, control: str) -> str | None:
