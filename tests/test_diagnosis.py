@@ -321,6 +321,25 @@ def test_other_images_are_named_although_positives_are_few():
     assert found.startswith("F1 of skd is 78.9 % on 2,000 validation images and 53.2 % on 2,000 test images")
 
 
+def test_where_test_images_are_others_a_teacher_is_judged_by_auroc():
+    """The official split of the chest X-rays: the teacher's lead is 0.3 points by F1, and 0.38 of the rest by AUROC."""
+    kept = json.loads((DOCS / "evidence/chest-xray-official.json").read_text("utf-8"))
+    [results] = kept["variants"]["official split"]["runs"].values()
+    teacher, scratch = (results[role][name] for role, name in (("teachers", "subclass"), ("arms", "scratch")))
+    assert [round(100 * row["auroc"]["mean"], 1) for row in (teacher, scratch)] == [94.3, 90.7]
+    kinds = [finding["kind"] for finding in diagnose(results)]
+    assert "other test images" in kinds
+    assert "weak teacher" not in kinds
+    shifted = [(("arms", "skd", "validation_f1"), [0.97, 0.98, 0.99])]
+    teacher = network(0.95) | {"auroc": summarise([0.92, 0.921, 0.922])}  # 2.1 of the 10 points that scratch leaves
+    other, weak = found_with([*shifted, (("teachers", "subclass"), teacher)])
+    assert (other["kind"], weak["kind"]) == ("other test images", "weak teacher")
+    assert weak["found"].startswith("The subclass teacher's AUROC is 92.1 %, that of scratch 90.0 %: +2.1 points")
+    unknown = teacher | {"auroc": summarise([0.92, None, 0.922])}
+    assert [each["kind"] for each in found_with([*shifted, (("teachers", "subclass"), unknown)])] == [other["kind"]]
+    assert found_with([(("teachers", "subclass"), teacher)]) == []  # by F1, where the images are alike
+
+
 def test_where_skd_is_better_only_its_controls_are_looked_at():
     better = (("comparisons", 0), comparison("kd", 0.02, "better"))
     bad = [(("teachers", "subclass"), network(0.88))]

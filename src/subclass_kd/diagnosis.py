@@ -94,10 +94,12 @@ def diagnose(results: Mapping[str, Any], facts: Mapping[str, Any] | None = None)
     }
     if first_verdict(results["comparisons"]) != "better":
         known, subclasses = facts or {}, len(results["data"]["subclasses"])
+        other_test = conditions.other_test(results)
         found |= {
             "too few seeds or images": conditions.too_few(results["comparisons"]),
-            "other test images": conditions.other_test(results),
-            "weak teacher": conditions.weak_teacher(results),
+            "other test images": other_test,
+            # F1 tells little of a teacher where it does not of a student
+            "weak teacher": conditions.weak_teacher(results, "f1" if other_test is None else "auroc"),
             "one-hot targets": conditions.one_hot(known),
             "memorised targets": conditions.memorised(results),
             "few label bits": conditions.few_bits(results),
