@@ -101,7 +101,7 @@ def test_what_more_images_take_from_the_seeds_is_their_own_variance_less_the_sha
     of_seeds, of_images = variance_parts(difference[:, 0], difference[:, 1:])
     assert (found["seeds"], found["images"]) == (of_seeds, of_images)
     assert found["images"] == pytest.approx(max(shared, 0), rel=1e-9)
-    assert found["seed_images"] == pytest.approx(min((own - shared) / seeds, of_seeds), rel=1e-9)
+    assert found["seed_images"] == pytest.approx(max((own - shared) / seeds, 0), rel=1e-9)
 
 
 def test_what_images_take_from_the_seeds_is_all_of_it_where_seeds_err_by_chance_alone():
@@ -113,7 +113,8 @@ def test_what_images_take_from_the_seeds_is_all_of_it_where_seeds_err_by_chance_
         predictions = {arm: np.where(random.random((30, 400)) < 0.1, 1 - labels, labels) for arm in ("kd", "skd")}
         found.append(one(predictions, labels)["variance"])
     of_seeds, of_images, own = (np.mean([each[name] for each in found]) for name in ("seeds", "images", "seed_images"))
-    assert own / of_seeds > 0.85  # cut to a, which 30 seeds know to a quarter
+    assert 0.9 < own / of_seeds < 1.1  # not cut to a, which 30 seeds know to a quarter
+    assert any(each["seed_images"] > each["seeds"] for each in found)
     assert of_images < 0.1 * of_seeds
 
 
@@ -258,7 +259,7 @@ def test_the_row_of_results_json():
     keys = "arm reference metric difference ci95 p_value p_holm verdict seeds test_images test_groups variance"
     assert list(result) == keys.split()
     assert list(result["variance"]) == ["seeds", "images", "seed_images"]
-    assert 0 <= result["variance"]["seed_images"] <= result["variance"]["seeds"]
+    assert min(result["variance"].values()) >= 0
     assert (result["arm"], result["reference"], result["metric"]) == ("skd", "kd", "f1")
     assert (result["seeds"], result["test_images"]) == (4, 60)
     json.dumps(result, allow_nan=False)

@@ -143,6 +143,33 @@ def test_the_part_of_the_seeds_that_comes_from_images_shrinks_with_them():
     assert large == pytest.approx(chance(0.02, 2e-5 + 0.5e-5, 0.25e-5, 10, 0.05 / 9))
 
 
+def test_seeds_that_agree_more_than_their_images_allow_promise_no_more_than_these():
+    """Five seeds whose a is a sixth of what each gets from 10,000 images by itself, w."""
+    seeds, level, a, b, w = 5, 0.05 / 7, 7.6e-8, 2.5e-8, 4.4e-7
+    agreed = row(seeds=seeds, images=10_000, variance=(a, b, w))
+    known, cut = spread_of(agreed, level), Spread(seeds, 10_000, None, level, 0, seeds * a, b)
+    assert known.chance(0.02, 3, 500) == pytest.approx(chance(0.02, w * 20 * 5 / 3, b * 20, 3, level))
+    assert known.detectable() == pytest.approx(0.00429, abs=1e-5)
+    # With w cut to a, 0.18 points would be seen, and 1.5 points in 152 images; the chance is a fifth of that
+    assert cut.detectable() == pytest.approx(0.00185, abs=1e-5)
+    assert known.chance(0.00185, seeds, 10_000) < 0.2
+    assert cut.chance(0.015, seeds, 152) == pytest.approx(0.8, abs=0.01)
+    assert known.chance(0.015, seeds, 152) < 0.2
+    # The ends of a's interval are 4 / 11.143 and 4 / 0.4844 times a, but none is below w
+    [found] = needed([agreed] * 7)[:1]
+    high = Spread(seeds, 10_000, None, level, seeds * a * 4 / 0.484419, 0, b).detectable()
+    assert found["detectable_ci95"] == pytest.approx([known.detectable(), high], rel=1e-4)
+
+
+def test_no_fewer_test_images_than_there_are_are_said_to_do():
+    known = spread(seeds=5, images=1000, variance=(1e-6, 1e-6, 1e-6))
+    assert known.chance(0.05, 5, 200) > 0.8
+    assert known.images_needed(0.05, 5) == 1000
+    for each in needed([row(variance=(1e-6, 1e-6, 1e-6))], [0.02, 0.05])[0]["needed"]:
+        assert (each["test_images"], each["plan"]) == (1000, {"seeds": 5, "test_images": 1000})
+        assert min(each["test_images_ci95"]) == 1000
+
+
 def test_a_plan_is_the_smallest_product_that_does_and_no_less_than_there_is():
     known = spread(seeds=4, images=500)
     seeds, images = known.plan(0.02)
@@ -216,7 +243,7 @@ def test_the_sentence_says_what_was_seen_and_what_more_takes():
     text = of_power(found)
     assert text == (
         "With 5 seeds and 1,000 test images this study had a chance of 80 % to find skd better than kd, if it truly is "
-        "by 2.5 points or more (95 % interval 1.7 to 6.9). For 1.5 points it takes 13 seeds (95 % interval 6 to 91), "
+        "by 2.5 points or more (95 % interval 1.9 to 6.9). For 1.5 points it takes 13 seeds (95 % interval 8 to 91), "
         "or 12 seeds and 1,071 test images."
     )
     assert "For" not in of_power(needed([row(seeds=50, variance=(1e-6, 1e-6, 0))])[0])

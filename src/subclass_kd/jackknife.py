@@ -119,16 +119,17 @@ def describe_variance(differences: NDArray[np.float64], left_out: NDArray[np.flo
 
     .. math:: w = \frac{V - c}{S}, \quad V = \frac{G-1}{S G} \sum_j \sum_g (D_{j(g)} - \bar D_{j(\cdot)})^2
 
-    cut to 0 to a. Hillis, Obuchowski, Berbaum 2011 take it from the reader's variance before they plan for another
-    number of cases (https://pmc.ncbi.nlm.nih.gov/articles/PMC3053069).
+    or 0 if negative. Hillis, Obuchowski, Berbaum 2011 take it from the reader's variance before they plan for another
+    number of cases (https://pmc.ncbi.nlm.nih.gov/articles/PMC3053069). It may be above a, where a few seeds happened to
+    agree more than their images allow; cut to a, it would hide that from who plans.
 
     Args:
         differences: (S,).
         left_out: (S, G).
 
     Returns:
-        ``seeds`` (a), ``images`` (b) and ``seed_images`` (w, a part of a), each >= 0, in squared units of the
-        differences; ``None`` for one seed or one unit.
+        ``seeds`` (a), ``images`` (b) and ``seed_images`` (w, of which a is an estimate too, with what else differs
+        between seeds), each >= 0, in squared units of the differences; ``None`` for one seed or one unit.
 
     >>> describe_variance(np.array([0.25, 0.75]), np.array([[0.0, 0.5], [0.5, 1.0]]))
     {'seeds': 0.0625, 'images': 0.0625, 'seed_images': 0.0}
@@ -140,7 +141,7 @@ def describe_variance(differences: NDArray[np.float64], left_out: NDArray[np.flo
     return {
         "seeds": of_seeds,
         "images": of_images,
-        "seed_images": min(max((own - shared) / len(differences), 0.0), of_seeds),
+        "seed_images": max((own - shared) / len(differences), 0.0),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -106,10 +106,15 @@ class Spread:
         return _smallest(lambda seeds: self.chance(difference, seeds, self.images) >= power, 2, MOST_SEEDS)
 
     def images_needed(self, difference: float, seeds: int, power: float = POWER) -> Count:
-        """Give the fewest test images at so many seeds, or "never" where the seeds alone hide the difference."""
+        """Give the fewest test images, no fewer than at present, or "never" where so many seeds hide the difference.
+
+        What so few seeds say of the images is too little to do with fewer of them.
+        """
         if self.chance(difference, seeds, math.inf) < power:
             return "never"
-        return _smallest(lambda images: self.chance(difference, seeds, images) >= power, 2, MOST_TIMES * self.images)
+        return _smallest(
+            lambda images: self.chance(difference, seeds, images) >= power, self.images, MOST_TIMES * self.images
+        )
 
     def plan(self, difference: float, power: float = POWER) -> tuple[int, int] | None:
         """Give seeds and images, no fewer than at present, that do and whose product is the smallest.
@@ -121,11 +126,11 @@ class Spread:
             return None
         best: tuple[int, int] | None = None
         for seeds in range(max(2, self.seeds), MOST_SEEDS + 1):
-            if best and seeds * max(least, self.images) >= best[0] * best[1]:
+            if best and seeds * least >= best[0] * best[1]:
                 break
             images = self.images_needed(difference, seeds, power)
-            if images != "never" and (best is None or seeds * max(images, self.images) < best[0] * best[1]):
-                best = seeds, max(images, self.images)
+            if images != "never" and (best is None or seeds * images < best[0] * best[1]):
+                best = seeds, images
         return best
 
 
@@ -144,11 +149,13 @@ def needed(
         ``arm``, ``reference``, ``power``, ``level`` (Holm's first step), ``seeds``, ``test_images``, ``test_groups``,
         ``detectable`` (the smallest difference that the study sees with this power; None if there is none),
         ``detectable_ci95`` [low, high] (high None if none), and ``needed``: for each difference ``seeds`` at the
-        present images and ``test_images`` at the present seeds, "never" where these alone do not do, each with its
-        ``_ci95``, and a ``plan`` of both, or None. Without a variance ``needed`` is empty and ``reason`` says why.
+        present images and ``test_images`` at the present seeds, no fewer than there are, "never" where these alone do
+        not do, each with its ``_ci95``, and a ``plan`` of both, or None. Without a variance ``needed`` is empty and
+        ``reason`` says why.
 
     The intervals tell how well S seeds know the spread over seeds: a is replaced by the ends of its 95 % interval,
-    :math:`a (S-1) / \chi^2_{S-1}` (normal differences); that of the images is taken as known.
+    :math:`a (S-1) / \chi^2_{S-1}` (normal differences); what comes from the images is taken as known, so that no end is
+    below what each seed gets from them by itself.
 
     >>> variance = {"seeds": 4e-5, "images": 1e-5, "seed_images": 2e-5}
     >>> row = {"arm": "skd", "reference": "kd", "seeds": 5, "test_images": 1000, "test_groups": None}
@@ -161,18 +168,28 @@ def needed(
     return [_of_pair(row, SIGNIFICANCE / len(comparisons), differences, power) for row in chosen]
 
 
-def spread_of(row: Mapping[str, Any], level: float) -> Spread | None:
-    """Read the spread from a row of results.json's comparisons; None where it has no variance, or none was found."""
+def spread_of(row: Mapping[str, Any], level: float, times: float = 1.0) -> Spread | None:
+    """Read the spread from a row of results.json's comparisons; None where it has no variance, or none was found.
+
+    Few seeds may agree more than their images allow: a below w. The part of the seeds is then w, which comes from
+    many images and is known better.
+
+    Args:
+        row: of a pair.
+        level: at which the pair must be told apart.
+        times: what a is multiplied by, for the ends of its interval.
+    """
     variance, seeds = row.get("variance"), row["seeds"]
     if variance is None or variance["seeds"] + variance["images"] == 0:
         return None
+    by_images = variance["seed_images"]
     return Spread(
         seeds=seeds,
         images=row["test_images"],
         units=row["test_groups"],
         level=level,
-        of_seed=seeds * (variance["seeds"] - variance["seed_images"]),
-        of_seed_images=seeds * variance["seed_images"],
+        of_seed=seeds * max(times * variance["seeds"] - by_images, 0.0),
+        of_seed_images=seeds * by_images,
         of_images=variance["images"],
     )
 
@@ -185,7 +202,8 @@ def _of_pair(row: Mapping[str, Any], level: float, differences: Sequence[float],
         reason = row.get("reason", "No spread was found to plan from.")
         return result | {"detectable": None, "detectable_ci95": None, "needed": [], "reason": reason}
     # From the least spread over seeds that fits what was seen to the largest
-    limits = [_scaled(spread, (row["seeds"] - 1) / special.chdtri(row["seeds"] - 1, tail)) for tail in (0.025, 0.975)]
+    ends = [(row["seeds"] - 1) / special.chdtri(row["seeds"] - 1, tail) for tail in (0.025, 0.975)]
+    limits = [limit for end in ends if (limit := spread_of(row, level, end))]
     return result | {
         "detectable": spread.detectable(power),
         "detectable_ci95": [limit.detectable(power) for limit in limits],
@@ -201,13 +219,6 @@ def _of_pair(row: Mapping[str, Any], level: float, differences: Sequence[float],
             for difference in differences
         ],
     }
-
-
-def _scaled(spread: Spread, factor: float) -> Spread:
-    """Multiply all that varies over seeds; what a seed gets from the images by itself is known better, and stays."""
-    total = factor * (spread.of_seed + spread.of_seed_images)
-    own = min(spread.of_seed_images, total)
-    return replace(spread, of_seed=total - own, of_seed_images=own)
 
 
 def _named(plan: tuple[int, int] | None) -> dict[str, int] | None:
