@@ -32,7 +32,7 @@ from subclass_kd.config import Study
 from subclass_kd.data.rows import Samples
 from subclass_kd.data.samples import load_samples
 from subclass_kd.files import write_json
-from subclass_kd.jackknife import auroc_left_out
+from subclass_kd.jackknife import auroc_left_out, describe_variance
 from subclass_kd.results import class_log_probs, describe
 from subclass_kd.study import run_study
 
@@ -285,7 +285,8 @@ def _judged(
     return [
         {**row, "metric": metric, **test, "p_holm": None if test["p_value"] is None else p}
         | {"verdict": "inconclusive" if p >= 0.05 else "better" if sign * test["difference"] > 0 else "worse"}
-        for row, test, p in zip(rows, tests, adjusted, strict=True)
+        | {"variance": describe_variance(gap[:, 0], gap[:, 1:])}
+        for row, gap, test, p in zip(rows, gaps, tests, adjusted, strict=True)
     ]
 
 

@@ -186,6 +186,26 @@ def test_errors_are_compared_as_by_hand(benchmark):
     assert found[:, 4] == pytest.approx(wrong[:, units != 3].mean(1))
 
 
+def test_each_metric_has_a_variance_of_its_own(benchmark):
+    """The seeds' part is the variance of differences over seeds by their number: of errors and of areas, not of F1."""
+    runs, random = benchmark("evidence_runs"), np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    scores = {arm: random.normal(size=(3, 200)) + 2 * labels - 0.5 for arm in ("skd", "kd")}
+    decided = {arm: (each > 0).astype(np.int64) for arm, each in scores.items()}
+    found = runs.compare_arms(decided, labels, 1, [("skd", "kd")], None)
+    of = Namespace(positive=1, labels=labels, groups=None, folds=np.zeros(200, np.int64))
+    found["auroc"] = runs.compare_auroc(scores, found["f1"], of)
+    errors = [(each != labels).mean(1) for each in decided.values()]
+    areas = [np.array([roc_auc_score(labels, row) for row in each]) for each in scores.values()]
+    for metric, (first, other) in (("error", errors), ("auroc", areas)):
+        [row] = found[metric]
+        assert row["variance"]["seeds"] == pytest.approx((first - other).var(ddof=1) / 3)
+        assert row["variance"] != found["f1"][0]["variance"]
+        half = (row["ci95"][1] - row["ci95"][0]) / 2  # which the parts give
+        t, z = stats.t.isf(0.025, 2), stats.norm.isf(0.025)
+        assert half**2 == pytest.approx(t**2 * row["variance"]["seeds"] + z**2 * row["variance"]["images"])
+
+
 def test_areas_without_a_patient_are_those_of_the_other_images(benchmark):
     random = np.random.default_rng(3)
     scores, positive = random.normal(size=(2, 60)).round(1), random.random(60) < 0.4  # with ties
