@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import evidence_markdown, light_student, patience, recipe_search
-from benchmarks.evidence_tables import CLAIMS, TABLES
+from benchmarks.evidence_claims import ceilings, claims, verdicts
+from benchmarks.evidence_tables import TABLES
 
 HEAD = """# Does it work?
 
@@ -48,7 +49,7 @@ NOT_YET = "Not yet run: `python -m benchmarks.evidence {name} --runs FOLDER`."
 def page(folder: Path) -> str:
     """Give the Markdown of the page from a folder of JSON files."""
     tables = read_tables(folder)
-    parts = [HEAD.strip(), "## In short", claims(tables), verdicts(tables), in_one_plot(tables)]
+    parts = [HEAD.strip(), "## In short", claims(tables), *ceilings(tables), verdicts(tables), in_one_plot(tables)]
     parts.append("## Tables")
     for name, table in TABLES.items():
         if name not in tables:
@@ -75,50 +76,6 @@ def read_tables(folder: Path) -> dict[str, dict[str, Any]]:
     """Read the JSON of each table that there is, in the order of benchmarks.evidence_tables."""
     paths = {name: folder / f"{name}.json" for name in TABLES}
     return {name: json.loads(path.read_text("utf-8")) for name, path in paths.items() if path.exists()}
-
-
-def claims(tables: dict[str, dict[str, Any]]) -> str:
-    """Hold what was asked for against what was found, whatever it is."""
-    lines = ["| claim | found | seeds | so |", "|---|---|---|---|"]
-    for name, variant, metric, arm, reference, least in CLAIMS:
-        sign = -1 if metric == "error" else 1
-        asked = f"at least {100 * least:+.2f} F1 points" if least else "below" if metric == "error" else "above"
-        what = f"{TABLES[name].title.partition(',')[0]}, {variant}: `{arm}` - `{reference}`, {asked}"
-        rows = tables.get(name, {}).get("variants", {}).get(variant, {}).get("differences", {}).get(metric, [])
-        row = next((each for each in rows if (each["arm"], each["reference"]) == (arm, reference)), None)
-        if row is None:
-            lines.append(f"| {what} | not yet run | | |")
-            continue
-        points, interval, _, verdict = evidence_markdown.difference_cells(row)
-        planned = TABLES[name].seeds
-        reached = sign * row["difference"] >= least and verdict == "better"
-        said = "shown" if reached else "the opposite" if verdict == "worse" else "not shown"
-        said = said if row["seeds"] >= planned else f"so far {said}"
-        lines.append(f"| {what} | {points} ({interval}), {verdict} | {row['seeds']} of {planned} | **{said}** |")
-    return "\n".join(lines)
-
-
-def verdicts(tables: dict[str, dict[str, Any]]) -> str:
-    """List every verdict on skd, good or bad, of the tables that have all seeds planned, and name the others."""
-    whole, lines = [], []
-    for name, table in tables.items():
-        for variant, row in table["variants"].items():
-            if row["differences"]["f1"][0]["seeds"] < TABLES[name].seeds:
-                continue
-            where = f"{TABLES[name].title.partition(',')[0].partition(':')[0]}, {variant}"
-            whole.append(where)
-            for metric, rows in row["differences"].items():
-                for each in rows:
-                    points, interval, p, verdict = evidence_markdown.difference_cells(each)
-                    if each["arm"] == "skd" and verdict != "inconclusive":
-                        what = evidence_markdown.METRICS[metric].partition(",")[0]
-                        pair = f"`skd` - `{each['reference']}`"
-                        seen = ", exploratory" if metric in TABLES[name].exploratory else ""
-                        lines.append(f"- {where}, {what}{seen}: {pair} {points} ({interval}), {verdict}, p {p}")
-    if not whole:
-        return "No table has all its seeds yet."
-    said = "\n\n" + "\n".join(lines) if lines else " none; all are inconclusive."
-    return f"Of the tables with all their seeds ({'; '.join(whole)}), every verdict on `skd` by any measure:{said}"
 
 
 def in_one_plot(tables: dict[str, dict[str, Any]]) -> str:

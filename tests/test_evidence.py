@@ -284,3 +284,26 @@ def test_a_page_of_a_tiny_table_says_that_it_is_an_interim_one(made, benchmark, 
     page.main(["--json", str(folder / "json"), "--page", str(tmp_path / "evidence.md")])
     assert (tmp_path / "evidence.md").read_text() == text
     assert (folder / "json/differences.svg").read_text().startswith("<?xml")
+
+
+def test_a_claim_that_its_interval_excludes_is_told_apart(benchmark):
+    status = benchmark("evidence_claims").status
+    row = {"difference": 0.001, "ci95": [-0.002, 0.004], "verdict": "inconclusive"}
+    assert status(row, "f1", 0.004) == "not shown"
+    assert status(row, "f1", 0.005) == "not shown; the interval excludes it"
+    assert status(row, "error", 0.0) == "not shown"  # a gain of 0.2 points is in it
+    assert status({**row, "ci95": [0.0005, 0.0015]}, "error", 0.0) == "not shown; the interval excludes it"
+    assert status({**row, "verdict": "better"}, "f1", 0.0) == "shown"
+    worse = {"difference": 0.01, "ci95": [0.005, 0.015], "verdict": "worse"}
+    assert status(worse, "error", 0.0) == "the opposite; the interval excludes it"
+
+
+def test_what_a_claim_would_take_is_told(benchmark):
+    arms = {"scratch": {"f1": {"mean": 0.9, "per_seed": [0.89, 0.91]}}, "kd": {"f1": {"mean": 0.92}}}
+    teachers = {"subclass": {"f1": {"mean": 0.925, "per_seed": [0.91, 0.94]}}}  # leads by 2 and 3 points
+    tables = {"chest-xray": {"variants": {"2,000 images": {"runs": {"all": {"arms": arms, "teachers": teachers}}}}}}
+    [said] = benchmark("evidence_claims").ceilings(tables)
+    half = stats.t.ppf(0.975, 1) * 0.5
+    assert "teacher is 92.5 %" in said
+    assert f"+2.50 points (95 % interval over 2 seeds {2.5 - half:+.2f} to {2.5 + half:+.2f})" in said
+    assert "+2.14 over `scratch` takes 92.1 %; +1.49 over `kd` takes 93.5 %" in said
