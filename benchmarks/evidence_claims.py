@@ -64,10 +64,11 @@ def ceilings(tables: dict[str, dict[str, Any]]) -> list[str]:
             for reference, least in gains
         ]
         where = f"{TABLES[name].title.partition(',')[0]}, {variant}"
+        mean, seeds = f"{100 * teacher['mean']:.1f} %", len(teacher["per_seed"])
         said.append(
-            f"How much there is to gain ({where}): the F1 of the subclass teacher is {100 * teacher['mean']:.1f} %, which "
-            f"is that of `scratch` {100 * lead['mean']:+.2f} points (95 % interval over {len(teacher['per_seed'])} seeds "
-            f"{interval}). What was asked of the student's: {'; '.join(needs)}."
+            f"How much there is to gain ({where}): the F1 of the subclass teacher is {mean}, which "
+            f"is that of `scratch` {100 * lead['mean']:+.2f} points (95 % interval over {seeds} seeds {interval}). "
+            f"What was asked of the student's: {'; '.join(needs)}."
         )
     return said
 

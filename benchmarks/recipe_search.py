@@ -32,6 +32,7 @@ from benchmarks.evidence_runs import run
 from benchmarks.evidence_tables import STUDIES, UNSEEN_FOLDS
 from benchmarks.machine import describe_machine
 from subclass_kd.data.findings import Findings
+from subclass_kd.data.rows import Rows
 from subclass_kd.data.samples import resolve_rows
 from subclass_kd.files import whole, write_json
 from subclass_kd.study_file import load_study
@@ -97,13 +98,25 @@ def settings(levels: dict[str, int], arm: str | None = None) -> list[str]:
     ]
 
 
-def write_table(chest: Path, path: Path) -> int:
-    """Write the table of images that the search may see, and give their number."""
+def split_images(chest: Path) -> tuple[Rows, set[int]]:
+    """Give all rows, those of the official test folder among them, and the numbers of those the search never sees."""
     held_out: set[int] = set()
     for fold in UNSEEN_FOLDS:
         study = load_study(STUDY, [f"data.root={chest}", f"data.fold={fold}", "data.train_images=null"])
         rows = resolve_rows(study, Findings())
         held_out |= set(rows.test.tolist())
+    return rows, held_out
+
+
+def unseen_names(chest: Path) -> set[str]:
+    """Name the images that the search never sees."""
+    rows, held_out = split_images(chest)
+    return {rows.table.names[row] for row in held_out}
+
+
+def write_table(chest: Path, path: Path) -> int:
+    """Write the table of images that the search may see, and give their number."""
+    rows, held_out = split_images(chest)
     table, hierarchy = rows.table, rows.hierarchy
     subclasses = [hierarchy.subclasses[label] for label in rows.subclass_labels]
     classes = [hierarchy.classes[label] for label in rows.class_labels]

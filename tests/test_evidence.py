@@ -307,3 +307,37 @@ def test_what_a_claim_would_take_is_told(benchmark):
     assert "teacher is 92.5 %" in said
     assert f"+2.50 points (95 % interval over 2 seeds {2.5 - half:+.2f} to {2.5 + half:+.2f})" in said
     assert "+2.14 over `scratch` takes 92.1 %; +1.49 over `kd` takes 93.5 %" in said
+
+
+def test_differences_on_some_images_are_those_of_these_images(benchmark):
+    random = np.random.default_rng(7)
+    labels, folds, mask = random.integers(0, 2, 80), np.repeat([0, 1], 40), random.random(80) < 0.6
+    scores = {arm: random.normal(size=(3, 80)) + shift * labels for arm, shift in (("skd", 2), ("kd", 1))}
+
+    def finished(arm):
+        answers = {"decided": lambda _: (scores[arm] > 0.5).astype(int), "log_odds": lambda _: scores[arm]}
+        return Namespace(labels=labels, folds=folds, positive=1, groups=None, **answers)
+
+    arms = {arm: finished(arm) for arm in scores}
+    found = benchmark("evidence").compare_unseen(mask, arms, [("skd", "kd")])
+    parts = [mask & (folds == fold) for fold in (0, 1)]
+    area = {
+        arm: np.mean([roc_auc_score(labels[part], row[part]) for row in each for part in parts])
+        for arm, each in scores.items()
+    }
+    assert found["auroc"][0]["difference"] == pytest.approx(area["skd"] - area["kd"], abs=1e-12)
+    wrong = {arm: ((each > 0.5) != labels)[:, mask].mean() for arm, each in scores.items()}
+    assert found["error"][0]["difference"] == pytest.approx(wrong["skd"] - wrong["kd"], abs=1e-12)
+    assert {row["test_images"] for rows in found.values() for row in rows} == {mask.sum()}
+
+
+def test_images_that_the_search_saw_are_counted(benchmark):
+    row = json.loads((JSON / "chest-xray-official.json").read_text())["variants"]["official split"]
+    table = benchmark("evidence_tables").TABLES["chest-xray-official"]
+    intro, lines = benchmark("evidence_page").unseen(table, row)
+    assert "383 of these 624 test images" in intro  # in folds 2 to 4, counted by names outside this code
+    assert "AUROC (exploratory): `skd` - `scratch` +1.36 (" in lines
+    assert "`skd` - `kd` +1.05 (" in lines
+    [told] = benchmark("evidence_page").other_images(row)
+    skd = next(iter(row["runs"].values()))["arms"]["skd"]
+    assert f"`skd` {100 * (np.mean(skd['validation_f1']) - skd['f1']['mean']):.1f}" in told
