@@ -44,7 +44,6 @@ bits. MHIST's images come only from their owners, so nothing here repeats its nu
 networks, the controls `subclass-labels`, `kd-collapsed` and `skd-shuffled`, the intervals, the search, the dose and
 response.
 """
-NOT_YET = "Not yet run: `python -m benchmarks.evidence {name} --runs FOLDER`."
 
 
 def page(folder: Path) -> str:
@@ -63,9 +62,7 @@ def page(folder: Path) -> str:
             parts += other_images(row)
             parts += unseen(table, row)
             parts += recipes(row)
-    waiting = [f"`{name}`" for name in TABLES if name not in tables]
-    if waiting:
-        parts.append(f"Planned and not yet run: {', '.join(waiting)}.")
+    parts += waiting(tables)
     parts += when_not(tables)
     parts += recipe(folder / "recipe-search.json")
     parts += patient(folder / "patience.json")
@@ -120,16 +117,26 @@ def other_images(row: dict[str, Any]) -> list[str]:
     return said
 
 
+def waiting(tables: dict[str, dict[str, Any]]) -> list[str]:
+    """List every variant that is planned and was not run, table by table."""
+    missing = {
+        name: [each for each in table.variants if each not in tables.get(name, {}).get("variants", {})]
+        for name, table in TABLES.items()
+    }
+    named = [f"- `{name}`: {'; '.join(variants)}" for name, variants in missing.items() if variants]
+    return ["Planned and not yet run:", "\n".join(named)] if named else []
+
+
 def when_not(tables: dict[str, dict[str, Any]]) -> list[str]:
-    """Give the section on what the tool itself says of each table, where it finds anything."""
+    """Give the section on what the tool itself says of each table, also where it finds nothing."""
     lines = ["| table | `skd` - `kd`, F1 points | what the tool names |", "|---|---|---|"]
-    for table in tables.values():
+    for name, table in tables.items():
         for variant, row in table["variants"].items():
             said = [finding["kind"] for run in row["runs"].values() for finding in run["diagnosis"]["findings"]]
             pairs = {(each["arm"], each["reference"]): each for each in row["differences"]["f1"]}
-            if said and ("skd", "kd") in pairs:
-                points, interval, _, verdict = evidence_markdown.difference_cells(pairs["skd", "kd"])
-                lines.append(f"| {variant} | {points} ({interval}), {verdict} | {', '.join(dict.fromkeys(said))} |")
+            points, interval, _, verdict = evidence_markdown.difference_cells(pairs["skd", "kd"])
+            told = ", ".join(dict.fromkeys(said)) or "nothing found"
+            lines.append(f"| {name}: {variant} | {points} ({interval}), {verdict} | {told} |")
     if len(lines) == 2:
         return []
     found = "What each means, how it is measured and what to try: [diagnosis](diagnosis.md)."

@@ -276,8 +276,11 @@ def test_a_page_of_a_tiny_table_says_that_it_is_an_interim_one(made, benchmark, 
     page = benchmark("evidence_page")
     text = page.page(folder / "json")
     assert "### Fashion-MNIST as 2x5" in text
-    assert "Planned and not yet run: `chest-xray`" in text
-    [names] = [line for line in text.partition("## When it does not help")[2].splitlines() if "2,000 images" in line]
+    assert "- `chest-xray`: 2,000 images\n" in text.partition("Planned and not yet run:")[2]
+    assert "- `fashion-2x5`: 60,000 images; 10,000 images\n" in text
+    [names] = [
+        line for line in text.partition("## When it does not help")[2].splitlines() if "fashion-2x5: 2,000" in line
+    ]
     [run] = json.loads((folder / "json/fashion-2x5.json").read_text())["variants"]["2,000 images"]["runs"].values()
     kinds = [finding["kind"] for finding in run["diagnosis"]["findings"]]
     assert names.endswith(f"| {', '.join(kinds)} |")
@@ -341,3 +344,23 @@ def test_images_that_the_search_saw_are_counted(benchmark):
     [told] = benchmark("evidence_page").other_images(row)
     skd = next(iter(row["runs"].values()))["arms"]["skd"]
     assert f"`skd` {100 * (np.mean(skd['validation_f1']) - skd['f1']['mean']):.1f}" in told
+
+
+def test_a_table_in_which_nothing_was_found_is_kept(benchmark):
+    gain = {"arm": "skd", "reference": "kd", "difference": 0.0, "ci95": None, "verdict": "inconclusive"}
+    row = {"differences": {"f1": [gain]}, "runs": {"all": {"diagnosis": {"findings": []}}}}
+    *_, lines = benchmark("evidence_page").when_not({"chest-xray": {"variants": {"2,000 images": row}}})
+    assert lines.splitlines()[2:] == ["| chest-xray: 2,000 images | +0.00 (none), inconclusive | nothing found |"]
+
+
+def test_tables_whose_recipe_was_not_searched_for_say_so(benchmark):
+    tables = benchmark("evidence_tables")
+    for table in tables.TABLES.values():
+        unsearched = table.study != "chest_xray.yaml"
+        assert (tables.NOT_SEARCHED in table.note) == unsearched
+        temperature = load_study(tables.STUDIES / table.study, ["seeds=1"]).distillation.temperature
+        assert unsearched == (temperature == 1)
+    measured = json.loads((ROOT / "docs/demo-recipe.json").read_text())["candidates"]
+    kd = {name: measured[name]["f1"]["kd"]["mean"] for name in ("lower", "lower temperature 2", "lower temperature 4")}
+    assert max(kd, key=kd.get) != "lower"  # which is temperature 1
+    assert min(kd, key=kd.get) == "lower"
