@@ -2,6 +2,7 @@
 
     python -m benchmarks.dose_response --runs FOLDER --fashion FOLDER [--seeds N] [--minutes M] [--workers N]
         [--json docs/evidence/dose-response.json]
+    python -m benchmarks.dose_response --again    # the correlations once more, of the points that the JSON has
 
 Fashion-MNIST as 2x5 (benchmarks/studies/fashion_2x5.yaml); only the official training file is read: its first images of
 each label train and validate, its last 500 of each stand in for a test split. A point is a study of `skd` and
@@ -14,15 +15,18 @@ The gain of `skd` is set against each estimator of the teacher's label bits (sub
 that it learned from and on held-out ones, and against two simpler predictors: how many bits there are to know (H(S|C)),
 and by how much the subclass teacher leads `scratch`. Spearman's and Kendall's rank correlation, each with a 95 %
 percentile interval of 10,000 bootstrap samples of points. Points share images, seeds and references, so they are not
-independent: the interval tells how much hangs on single points, not what another data set would give.
+independent: the interval tells how much hangs on single points, not what another data set would give. The `kd` of a
+point whose teacher stopped early has a teacher that stopped early too, unlike all others: correlations are given with
+and without these points. `subclass-labels` has no teacher: a student of it that several points share counts once.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,39 +250,69 @@ def kendall(first: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[n
     return tau
 
 
-def correlations(measured: dict[str, Any]) -> dict[str, Any]:
-    """Give gain -> predictor -> rank correlations over all points."""
-    rows = list(measured.values())
-    return {
-        gain: {
-            name: correlate(
-                np.array([row["predictors"][name] for row in rows]),
-                np.array([row["gains"][gain]["difference"] for row in rows]),
-            )
-            for name in PREDICTORS
+def counted(names: Collection[str], gain: str, early_stopped: bool = True) -> list[str]:
+    """Name the points that a correlation is over: no student twice, and early-stopped teachers only if asked for.
+
+    >>> names = [point.name for point in points()]
+    >>> len(names) - len(counted(names, "skd - kd")), len(names) - len(counted(names, "skd - kd", False))
+    (0, 2)
+    >>> len(names) - len(counted(names, "subclass-labels - scratch"))  # these two have no student of their own
+    2
+    """
+    known = [point for point in points() if point.name in names]
+    if not early_stopped or gain.startswith("subclass-labels"):
+        known = [point for point in known if point.teacher_epochs is None]
+    return [point.name for point in known]
+
+
+def correlations(measured: dict[str, Any], early_stopped: bool = True) -> dict[str, Any]:
+    """Give gain -> predictor -> rank correlations over the points that are counted."""
+    found: dict[str, Any] = {}
+    for gain in GAINS:
+        rows = [measured[name] for name in counted(measured, gain, early_stopped)]
+        gains = np.array([row["gains"][gain]["difference"] for row in rows])
+        found[gain] = {
+            name: correlate(np.array([row["predictors"][name] for row in rows]), gains) for name in PREDICTORS
         }
-        for gain in GAINS
+    return found
+
+
+def judged(measured: dict[str, Any]) -> dict[str, Any]:
+    """Give the correlations with and without early-stopped teachers, if there are points enough."""
+    if len(measured) < 3:
+        return {"correlations": {}, "correlations_without_early_stopped": {}}
+    return {
+        "correlations": correlations(measured),
+        "correlations_without_early_stopped": correlations(measured, early_stopped=False),
     }
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--runs", type=Path)
+    parser.add_argument("--again", action="store_true", help="train nothing: only the correlations, of --json's points")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--workers", default="auto")
-    parser.add_argument("--fashion", type=Path, required=True)
+    parser.add_argument("--fashion", type=Path)
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--json", type=Path, default=Path("docs/evidence/dose-response.json"))
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if not options.again and (options.runs is None or options.fashion is None):
+        parser.error("--runs, --fashion: both folders are needed, but for --again")
+    return options
 
 
 def main() -> None:
     options = arguments()
+    if options.again:
+        report = json.loads(options.json.read_text("utf-8"))
+        write_json(options.json, report | judged(report["points"]))
+        return
     deadline = time.monotonic() + 60 * options.minutes
     listed = write_images(options.fashion, options.runs / "images")
     command = f"python -m benchmarks.dose_response --seeds {options.seeds}"
-    report: dict[str, Any] = {"command": command, "planned_seeds": SEEDS}
+    report = {"command": command, "planned_seeds": SEEDS}
     measured: dict[str, Any] = {}
     for seeds in [number for number in (2, 3) if number < options.seeds] + [options.seeds]:
         for point in points():
@@ -287,10 +321,7 @@ def main() -> None:
             measured[point.name] = measure(point, listed, seeds, options)
             gains = {gain: f"{100 * row['difference']:+.2f}" for gain, row in measured[point.name]["gains"].items()}
             print(f"{seeds} seeds, {point.name}: {gains}", flush=True)
-            found = correlations(measured) if len(measured) > 2 else {}
-            write_json(
-                options.json, {**report, "machine": describe_machine(), "points": measured, "correlations": found}
-            )
+            write_json(options.json, {**report, "machine": describe_machine(), "points": measured, **judged(measured)})
     for gain, rows in correlations(measured).items():
         for name, row in rows.items():
             low, high = row["spearman"]["ci95"]

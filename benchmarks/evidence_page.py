@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import evidence_markdown, light_student, patience, recipe_search
 from benchmarks.evidence_claims import ceilings, claims, verdicts
+from benchmarks.evidence_dose import dose
 from benchmarks.evidence_tables import TABLES, Table
 
 HEAD = """# Does it work?
@@ -150,6 +151,15 @@ def recipes(row: dict[str, Any]) -> list[str]:
     return ["\n".join(f"- {name}: {', '.join(f'`{each}`' for each in how)}" for name, how in row["recipes"].items())]
 
 
+def seeds_of(seeds: int, planned: int) -> str:
+    """Say how many seeds there are, and whether more are to come.
+
+    >>> seeds_of(1, 3), seeds_of(3, 3)
+    ('**1 of 3 planned seeds: interim**', '3 seeds')
+    """
+    return f"{seeds} seeds" if seeds >= planned else f"**{seeds} of {planned} planned seeds: interim**"
+
+
 def recipe(path: Path) -> list[str]:
     """Give the section on the search."""
     parts = ["## The recipe"]
@@ -157,7 +167,8 @@ def recipe(path: Path) -> list[str]:
         return [*parts, "Not yet searched for: `python -m benchmarks.recipe_search --runs FOLDER`."]
     report = json.loads(path.read_text("utf-8"))
     images = report["trials"][0]["images"]
-    done = f"{len(report['trials'])} of {report['planned_trials']} trials an arm"
+    done = f"{len(report['trials'])} of {report['planned_trials']} trials an arm; the best of each arm have "
+    done += seeds_of(min(len(best["f1"]) for best in report["best"].values()), recipe_search.SEEDS)
     parts += [
         f"    {report['command']} --runs FOLDER --chest FOLDER",
         f"{done}; {images['train']:,} images to train, {images['validation']:,} to choose epochs by, "
@@ -178,8 +189,8 @@ def patient(path: Path) -> list[str]:
     images = first["images"]
     parts += [
         f"    {report['command']} --runs FOLDER --chest FOLDER",
-        f"Chest X-rays, the recipe above with 8 views; n = {first['seeds']} seeds, {images['train']:,} images to "
-        f"train, {images['validation']:,} to choose epochs by, {images['test']:,} tested, none of which folds 0 and 1 "
+        f"Chest X-rays, the recipe above with 8 views; n = {seeds_of(first['seeds'], patience.SEEDS)}, "
+        f"{images['train']:,} images to train, {images['validation']:,} to choose epochs by, {images['test']:,} tested, none of which folds 0 and 1 "
         "of the main table test. With four times the epochs, as a patient teacher wants it (Beyer et al. 2022, "
         f"[arXiv:2106.05237](https://arxiv.org/abs/2106.05237)). F1 in %, differences in points with their 95 % "
         f"interval, not corrected for the number of rows. {report['machine']}.",
@@ -200,101 +211,13 @@ def light(path: Path) -> list[str]:
     parts += [
         f"    {report['command']} --runs FOLDER --chest FOLDER",
         f"Chest X-rays, the recipe above; {len(report['rows'])} of {planned} students planned, n = "
-        f"{report['rows'][0]['seeds']} seeds, {images['train']:,} images to train, "
+        f"{seeds_of(report['rows'][0]['seeds'], light_student.SEEDS)}, {images['train']:,} images to train, "
         f"{images['validation']:,} to choose epochs by, {images['test']:,} tested, none of which folds 0 and 1 of the "
         f"main table test. Teachers reach an F1 of {led}. F1 in %, differences in points with their 95 % interval. "
         f"{report['machine']}.",
         light_student.markdown(report["rows"]),
     ]
     return parts
-
-
-def dose(path: Path) -> list[str]:
-    """Give the section on dose and response."""
-    parts = ["## Do label bits predict the gain?"]
-    if not path.exists():
-        return [*parts, "Not yet run: `python -m benchmarks.dose_response --runs FOLDER`."]
-    report = json.loads(path.read_text("utf-8"))
-    rows = report["points"]
-    fewest = min(row["seeds"] for row in rows.values())
-    tested = next(iter(rows.values()))["test_images"]
-    interim = "" if fewest >= report["planned_seeds"] else f" (interim: {report['planned_seeds']} are planned)"
-    parts += [
-        f"    {report['command']} --runs FOLDER --fashion FOLDER",
-        f"{len(rows)} doses of subclass knowledge on Fashion-MNIST as 2x5; at least {fewest} seeds{interim}, "
-        f"{tested:,} held-out images; gains with their 95 % interval, not corrected for the number of rows. "
-        f"{report['machine']}.",
-        points_table(rows),
-    ]
-    if report["correlations"]:
-        parts += [
-            f"Rank correlation over {len(rows)} points (Spearman's rho; Kendall's tau), with 95 % bootstrap intervals "
-            "over points:",
-            correlations_table(report["correlations"]),
-            "![Gain against label bits](evidence/dose-response.svg)",
-            prediction(report["correlations"]),
-        ]
-    return parts
-
-
-def points_table(rows: dict[str, Any]) -> str:
-    """Give a line for each dose."""
-    lines = [
-        "| subclasses known | images | seeds | bits, train | bits, held-out | at most | skd - kd | skd - scratch |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, row in rows.items():
-        bits = [f"{row['predictors'][f'mutual_information, {split}']:.2f}" for split in ("train", "test")]
-        gains = [evidence_markdown.difference_cells(row["gains"][gain]) for gain in ("skd - kd", "skd - scratch")]
-        shown = [f"{points} ({interval})" for points, interval, *_ in gains]
-        cells = [f"{row['images']:,}", str(row["seeds"]), *bits, f"{row['predictors']['ceiling']:.2f}", *shown]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def correlations_table(found: dict[str, Any]) -> str:
-    """Give a line for each predictor and a column for each gain."""
-    gains = list(found)
-    lines = [f"| predictor | {' | '.join(gains)} |", "|---|" + "---|" * len(gains)]
-    for name in next(iter(found.values())):
-        cells = [
-            "; ".join(
-                f"{row['value']:+.2f} ({row['ci95'][0]:+.2f} to {row['ci95'][1]:+.2f})"
-                for row in found[gain][name].values()
-            )
-            for gain in gains
-        ]
-        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def prediction(found: dict[str, Any]) -> str:
-    """Say for each gain which estimators go with it, by intervals that exclude zero, and which goes furthest."""
-    said = []
-    for gain in found:
-        bits = {name: row["spearman"] for name, row in found[gain].items() if ", " in name}
-        sure = [name.replace("_", " ") for name, row in bits.items() if row["ci95"][0] > 0]
-        less = [name.replace("_", " ") for name, row in bits.items() if row["ci95"][1] < 0]
-        best = max(bits, key=lambda name: bits[name]["value"])
-        low, high = bits[best]["ci95"]
-        named = f"{best.replace('_', ' ')} ({bits[best]['value']:+.2f}, {low:+.2f} to {high:+.2f})"
-        which = (
-            f"the intervals of {', '.join(sure)} are above zero" if sure else "no estimator's interval is above zero"
-        )
-        which += f"; below zero, the more bits the smaller the gain, are those of {', '.join(less)}" if less else ""
-        ceiling = found[gain]["ceiling"]["spearman"]
-        known = f"{ceiling['value']:+.2f}, {ceiling['ci95'][0]:+.2f} to {ceiling['ci95'][1]:+.2f}"
-        said.append(
-            f"- {gain}: {which}; the highest rank correlation of them has {named}. How many bits there are to know "
-            f"(ceiling), which needs no teacher: {known}."
-        )
-    count = len(found) * len(next(iter(found.values())))
-    said.append(
-        f"\nPoints share images, seeds and references, so they are not independent: the {count} intervals, not "
-        "corrected, say how much hangs on single points, not what other data would give. `subclass-labels` distils "
-        "nothing: what goes with its gain is no effect of distillation."
-    )
-    return "\n".join(said)
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -24,6 +24,7 @@ from benchmarks.recipe_search import STUDY, inner_split, write_table
 from subclass_kd.files import write_json
 from subclass_kd.study_file import load_study
 
+SEEDS = 3  # planned
 WIDTHS, EPOCHS = (2, 3, 4, 7), (12, 48)
 ARMS = ("scratch", "subclass-labels", "kd", "skd", "skd-shuffled")
 PAIRS = (("skd", "scratch"), ("skd", "kd"), ("skd", "subclass-labels"), ("skd", "skd-shuffled"), ("kd", "scratch"))
@@ -77,7 +78,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--images", type=int, default=2000, help="to train and validate with")
     parser.add_argument("--workers", default="auto")
     parser.add_argument("--chest", type=Path, default=Path("../shared/data/chest_xray"))

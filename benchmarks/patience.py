@@ -26,6 +26,7 @@ from benchmarks.recipe_search import TEACHERS, write_table
 from subclass_kd.files import write_json
 
 ARMS = ("scratch", "subclass-labels", "kd", "skd")
+SEEDS = 3  # planned
 PLAIN, CROSS_FITTED, IMAGENET = TEACHERS[0], TEACHERS[3], TEACHERS[5]
 RECIPES = {  # name -> (teacher, epochs of the student)
     "plain teacher, 48 epochs": (PLAIN, 48),
@@ -60,7 +61,7 @@ def markdown(rows: dict[str, dict[str, Any]]) -> str:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--images", type=int, default=2000, help="to train and validate with")
     parser.add_argument("--workers", default="auto")
     parser.add_argument("--chest", type=Path, default=Path("../shared/data/chest_xray"))

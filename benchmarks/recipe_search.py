@@ -10,9 +10,10 @@ the best of many epochs, and then of many trials, on the same few images would f
 What is chosen here is then reported in two ways: on all five folds, three of which test images that took part in this
 search, and on folds 0 and 1 alone, which it never saw.
 
-A trial is one draw of all settings below, for all arms at once, so that every arm has as many trials as any other; what
-does not concern an arm is not drawn for it. Of each setting every level is drawn equally often in each dozen of trials.
-After --trials with one seed, the --keep best of each arm are given --seeds in all; the best has the highest mean F1.
+A trial is one draw of all settings below, for all arms at once, so that every arm has as many trials as any other. What
+does not concern an arm is not drawn for it, so two trials may be one and the same for it: how many are distinct is told.
+Of each setting every level is drawn equally often in each dozen of trials. After --trials with one seed, the --keep
+best of each arm are given --seeds in all; the best has the highest mean F1.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ SPACE: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "unlabelled": (("kd", "skd"), tuple((f"distillation.unlabelled={on}",) for on in ("false", "true"))),
 }
 DOZEN = 12
+SEEDS = 3  # planned, of the best trials of each arm
 
 
 def draw(trials: int) -> list[dict[str, int]]:
@@ -199,7 +201,7 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
         "images": images,
         "space": {name: [list(level) for level in levels] for name, (_, levels) in SPACE.items()},
         "planned_trials": options.trials,
-        "planned_seeds": options.seeds,
+        "planned_seeds": SEEDS,
         "trials": trials,
     }
 
@@ -233,11 +235,21 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
 
 def markdown(report: dict[str, Any]) -> str:
     """Give the table of the best trials, and that of every level's mean over its trials."""
-    lines = ["| arm | trials | best F1, % | seeds | median of trials | sd of trials | settings |", "|---|" + "---|" * 6]
+    heads = [
+        "arm",
+        "trials",
+        "distinct settings",
+        "best F1, %",
+        "seeds",
+        "median of trials",
+        "sd of trials",
+        "settings",
+    ]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for arm, row in report["best"].items():
         chosen = ", ".join(f"`{each}`" for each in row["settings"])
         spread = f"{100 * row['spread_of_trials']:.1f}" if row["spread_of_trials"] is not None else ""
-        cells = [f"{100 * statistics.mean(row['f1']):.1f}", str(len(row["f1"]))]
+        cells = [str(distinct(report["trials"], arm)), f"{100 * statistics.mean(row['f1']):.1f}", str(len(row["f1"]))]
         cells += [f"{100 * row['median_of_trials']:.1f}", spread, chosen]
         lines.append(f"| `{arm}` | {row['trials']} | {' | '.join(cells)} |")
     lines += [
@@ -254,6 +266,11 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def distinct(trials: Sequence[dict[str, Any]], arm: str) -> int:
+    """Count an arm's trials but those that repeat another's settings, since they differ in what does not concern it."""
+    return len({tuple(settings(trial["levels"], arm)) for trial in trials if arm in trial["f1"]})
+
+
 def mean_of(trials: Sequence[dict[str, Any]], arm: str) -> str:
     """Give the mean F1 of some trials' first seed, ± its standard error over trials."""
     values = [100 * trial["f1"][arm][0] for trial in trials]
@@ -267,7 +284,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=DOZEN)
     parser.add_argument("--keep", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--images", type=int, default=1600, help="to train and validate with")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--workers", default="auto")

@@ -364,3 +364,35 @@ def test_tables_whose_recipe_was_not_searched_for_say_so(benchmark):
     kd = {name: measured[name]["f1"]["kd"]["mean"] for name in ("lower", "lower temperature 2", "lower temperature 4")}
     assert max(kd, key=kd.get) != "lower"  # which is temperature 1
     assert min(kd, key=kd.get) == "lower"
+
+
+def test_a_student_that_points_share_counts_once(benchmark):
+    dose = benchmark("dose_response")
+    report = json.loads((JSON / "dose-response.json").read_text())
+    for gain in dose.GAINS:
+        own = dose.counted(report["points"], gain)
+        arm = gain.split(" - ")[0]
+        students = {(row["images"], tuple(row["f1"][arm]["per_seed"])) for row in report["points"].values()}
+        assert len(own) == len(students)
+    for key, early in (("correlations", 17), ("correlations_without_early_stopped", 15)):
+        rows = [report["points"][name] for name in dose.counted(report["points"], "skd - kd", early == 17)]
+        assert len(rows) == early
+        for name in dose.PREDICTORS:
+            pairs = [(row["predictors"][name], row["gains"]["skd - kd"]["difference"]) for row in rows]
+            rho = stats.spearmanr(*zip(*pairs, strict=True)).statistic
+            assert report[key]["skd - kd"][name]["spearman"]["value"] == pytest.approx(rho, abs=1e-6)
+
+
+def test_a_search_counts_settings_once_and_says_what_is_planned(benchmark):
+    search, page = benchmark("recipe_search"), benchmark("evidence_page")
+    report = json.loads((JSON / "recipe-search.json").read_text())
+    assert len(report["trials"]) == 12
+    for arm in ("scratch", "subclass-labels"):  # the same settings gave the same student, bit by bit
+        assert search.distinct(report["trials"], arm) == len({trial["f1"][arm][0] for trial in report["trials"]}) == 9
+    text = page.page(JSON)
+    assert "| `scratch` | 12 | 9 |" in text
+    for name, module in (("recipe-search", search), ("patience", benchmark("patience"))):
+        report = json.loads((JSON / f"{name}.json").read_text())
+        rows = report.get("best") or report["rows"]
+        seeds = min(row.get("seeds") or len(row["f1"]) for row in rows.values())
+        assert page.seeds_of(seeds, module.SEEDS) in text
