@@ -17,6 +17,7 @@ from benchmarks import evidence_markdown, light_student, patience, recipe_search
 from benchmarks.evidence_claims import ceilings, claims, verdicts
 from benchmarks.evidence_dose import dose
 from benchmarks.evidence_tables import TABLES, Table
+from subclass_kd.wording import of_power
 
 HEAD = """# Does it work?
 
@@ -60,6 +61,7 @@ def page(folder: Path) -> str:
         parts += [table.note] if table.note else []
         for variant, row in tables[name]["variants"].items():
             parts.append(evidence_markdown.variant_markdown(table, variant, row))
+            parts += power(table, row)
             parts += other_images(row)
             parts += unseen(table, row)
             parts += recipes(row)
@@ -102,6 +104,12 @@ def unseen(table: Table, row: dict[str, Any]) -> list[str]:
         "that it never saw, in points:",
         "\n".join(lines),
     ]
+
+
+def power(table: Table, row: dict[str, Any]) -> list[str]:
+    """Say what each comparison of a whole table could have seen, as the tool says it of any study."""
+    rows = [each for results in row["runs"].values() for each in results["power"] if each["seeds"] >= table.seeds]
+    return ["\n".join(f"- {of_power(each)}" for each in rows)] if rows else []
 
 
 def other_images(row: dict[str, Any]) -> list[str]:
@@ -190,8 +198,9 @@ def patient(path: Path) -> list[str]:
     parts += [
         f"    {report['command']} --runs FOLDER --chest FOLDER",
         f"Chest X-rays, the recipe above with 8 views; n = {seeds_of(first['seeds'], patience.SEEDS)}, "
-        f"{images['train']:,} images to train, {images['validation']:,} to choose epochs by, {images['test']:,} tested, none of which folds 0 and 1 "
-        "of the main table test. With four times the epochs, as a patient teacher wants it (Beyer et al. 2022, "
+        f"{images['train']:,} images to train, {images['validation']:,} to choose epochs by, "
+        f"{images['test']:,} tested, none of which folds 0 and 1 of the main table test. With four times the "
+        "epochs, as a patient teacher wants it (Beyer et al. 2022, "
         f"[arXiv:2106.05237](https://arxiv.org/abs/2106.05237)). F1 in %, differences in points with their 95 % "
         f"interval, not corrected for the number of rows. {report['machine']}.",
         patience.markdown(report["rows"]),

@@ -11,7 +11,7 @@ What is chosen here is then reported in two ways: on all five folds, three of wh
 search, and on folds 0 and 1 alone, which it never saw.
 
 A trial is one draw of all settings below, for all arms at once, so that every arm has as many trials as any other. What
-does not concern an arm is not drawn for it, so two trials may be one and the same for it: how many are distinct is told.
+does not concern an arm is not drawn for it, so two trials may be the same for it: how many are distinct is told.
 Of each setting every level is drawn equally often in each dozen of trials. After --trials with one seed, the --keep
 best of each arm are given --seeds in all; the best has the highest mean F1.
 """

@@ -396,3 +396,14 @@ def test_a_search_counts_settings_once_and_says_what_is_planned(benchmark):
         rows = report.get("best") or report["rows"]
         seeds = min(row.get("seeds") or len(row["f1"]) for row in rows.values())
         assert page.seeds_of(seeds, module.SEEDS) in text
+
+
+def test_what_a_whole_table_could_have_seen_is_told(benchmark):
+    page, tables = benchmark("evidence_page"), benchmark("evidence_tables").TABLES
+    row = json.loads((JSON / "fashion-2x5.json").read_text())["variants"]["60,000 images"]
+    [result] = row["runs"].values()
+    [said] = page.power(tables["fashion-2x5"], row)
+    [kd] = [each for each in result["power"] if each["reference"] == "kd"]
+    assert f"to find skd better than kd, if it truly is by {100 * kd['detectable']:.1f} points or more" in said
+    interim = {**row, "runs": {"all": {"power": [{**each, "seeds": 4} for each in result["power"]]}}}
+    assert page.power(tables["fashion-2x5"], interim) == []
