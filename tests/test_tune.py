@@ -13,7 +13,9 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
+from subclass_kd.cli import app
 from subclass_kd.config import Own, tuned_by
 from subclass_kd.data.on_demand import OnDemand
 from subclass_kd.data.samples import load_samples
@@ -310,6 +312,20 @@ def test_a_database_that_is_none_is_refused_without_its_password(url, found, mon
         storage.open_storage(url)
     assert caught.value.found.startswith(found)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url"), [([], "sqlite:///a.db"), (["--storage", "sqlite:///b.db"], "sqlite:///b.db")]
+)
+def test_the_database_may_be_named_by_the_environment_which_ps_does_not_show(tmp_path, monkeypatch, arguments, url):
+    def tune(study, out, storage, *_):
+        raise UserError("asked for", storage, "nothing")
+
+    monkeypatch.setattr(search, "tune", tune)
+    monkeypatch.setenv("SKD_STORAGE", "sqlite:///a.db")
+    (tmp_path / "study.yaml").write_text("seeds: 1")
+    ended = CliRunner().invoke(app, ["tune", str(tmp_path / "study.yaml"), *arguments])
+    assert ended.exception.found == url
 
 
 @pytest.mark.parametrize("name", ["a?b=c", "a%20b", "a#b c"])

@@ -20,7 +20,12 @@ def tune(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Database that processes share: SQLite in the folder if not given."),
+        # Others on the machine see a command's arguments (ps), and not its environment.
+        typer.Option(
+            metavar="URL",
+            envvar="SKD_STORAGE",
+            help="Database that processes share: SQLite in the folder if not given. With a password: in SKD_STORAGE.",
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes side by side; one for each core if not given.")

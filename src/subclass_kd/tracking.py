@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -229,27 +229,39 @@ class _WandB:
     def __init__(self, out: Path, run: str, settings: Settings) -> None:
         import wandb
 
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            group=out.name,
-            name=run,
-            config=dict(settings),
-            dir=str(out),
-            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
-            reinit="create_new",  # trainings go on side by side
-            # By itself it would wait at a run's end until all is sent: with the network gone, without end.
-            settings=wandb.Settings(
-                silent=True,
-                finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", UPLOAD)),
-                finish_timeout_raises=True,
-            ),
-        )
+        with _no_arguments():
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", PROJECT),
+                group=out.name,
+                name=run,
+                config=dict(settings),
+                dir=str(out),
+                mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+                reinit="create_new",  # trainings go on side by side
+                # By itself it would wait at a run's end until all is sent: with the network gone, without end.
+                settings=wandb.Settings(
+                    silent=True,
+                    finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", UPLOAD)),
+                    finish_timeout_raises=True,
+                ),
+            )
 
     def log(self, values: Values, step: int) -> None:
         self._run.log(dict(values), step=step)
 
     def close(self, whole: bool) -> None:
         self._run.finish(exit_code=0 if whole else 1)
+
+
+@contextlib.contextmanager
+def _no_arguments() -> Iterator[None]:
+    """Hide the command's arguments, which W&B writes down and sends: ``--storage`` may hold a password."""
+    kept = sys.argv
+    sys.argv = kept[:1]
+    try:
+        yield
+    finally:
+        sys.argv = kept
 
 
 START: dict[str, Any] = {"tensorboard": _TensorBoard, "mlflow": _MLflow, "wandb": _WandB}

@@ -98,6 +98,22 @@ def test_wandb_leaves_a_folder_for_each_run_and_sends_nothing(tracked):
     assert all(len(list(folder.glob("*.wandb"))) == 1 for folder in folders)
 
 
+def test_wandb_writes_down_no_argument_of_the_command(python, tmp_path):
+    script = tmp_path / "told.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom subclass_kd.tracking import START\n"
+        "run = START['wandb'](Path(sys.argv[1]), 'run', {'seed': 7})\nrun.log({'loss': 1.0}, 1)\nrun.close(True)\n"
+        "print(sys.argv[2:])\n"
+    )
+    (out := tmp_path / "run").mkdir()
+    url = "postgresql://user:geheim@host/db"
+    ended = python(str(script), str(out), "--storage", url, WANDB_MODE="offline")
+    assert (ended.returncode, ended.stdout) == (0, f"['--storage', '{url}']\n"), ended.stderr
+    files = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
+    assert any(b"told.py" in content for content in files)  # where W&B has written the arguments beside
+    assert not [content for content in files if b"geheim" in content]
+
+
 def test_trackers_change_no_result_and_no_recipe(tracked, small_idx_folder, tmp_path):
     out, _, results = tracked
     plain = run_study(small_study(small_idx_folder), tmp_path / "plain")
