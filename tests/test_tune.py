@@ -302,6 +302,13 @@ def test_an_arm_without_a_trial_that_ended_is_refused(tmp_path):
     ("url", "found"),
     [
         ("tune.db", '"tune.db"'),
+        ("postgresql:/user:secret@host/db", "no such URL"),
+        ("postgresql://user:secret@host:x/db", "no such URL"),
+        ("postgresql://user:secret", "no such URL"),  # the password where a port would be
+        ("host=db password=secret", "no such URL"),
+        ("postgresql://user:a@secret@host/db", "a password with an @ in it"),
+        ("sqlite://user:secret@host/db", "no database that answers"),  # SQLAlchemy's own message repeats it
+        ("postgresql://127.0.0.1:9/name?password=secret", "no database that answers"),
         ("oracle://host/name", "no driver for it"),
         ("postgresql://me:secret@127.0.0.1:9/name", "no database that answers"),
     ],

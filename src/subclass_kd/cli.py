@@ -21,6 +21,7 @@ from subclass_kd.cli_tune import tune
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError
 from subclass_kd.files import whole
+from subclass_kd.passwords import refuse_password
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -115,6 +116,8 @@ def run(
     from subclass_kd.study_file import load_study
     from subclass_kd.together import check_together, joined
 
+    if out is not None:
+        refuse_password("--out", out)
     if engine is EngineName.ray:
         if devices * nodes > 1:
             raise UserError("--devices", "--engine ray beside it", "one of both", "Leave one out: docs/cluster.md.")

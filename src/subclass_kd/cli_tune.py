@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from subclass_kd.cli_shared import Cache, say
+from subclass_kd.passwords import refuse_password
 
 
 def tune(
@@ -47,6 +48,8 @@ def tune(
     from subclass_kd.extras import demand
     from subclass_kd.study_file import load_study
 
+    if out is not None:
+        refuse_password("--out", str(out))
     study = load_study(study_file, overrides(set_, workers, track))
     demand("skd tune", "train")
     demand("skd tune", "tune")

@@ -20,7 +20,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+from subclass_kd import passwords
 from subclass_kd.arms import ARMS
 
 MOST_SEEDS = 1000  # a slip of the finger must not fill the memory
@@ -67,6 +69,13 @@ class Data(Section):
     test: float = Field(0.2, ge=0.02, le=0.5, description="share of the images that tests, where no split is given")
     folds: int | None = Field(None, ge=2, le=20, description="split all images into so many parts that test in turn")
     fold: int | None = Field(None, ge=0, description="the one part that tests; each in turn if not given")
+
+    @field_validator("root", "unlabelled", "table", mode="before")
+    @classmethod
+    def _without_a_password(cls, value: Any) -> Any:
+        if passwords.holds_password(str(value)):
+            raise PydanticCustomError("password", passwords.EXPECTED)
+        return value
 
     @field_validator("pattern", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from subclass_kd.errors import UserError
+from subclass_kd.passwords import refuse_password
 
 T = TypeVar("T")
 SECONDS = 5.0  # between two looks at whether a checkpoint is new
@@ -23,10 +24,11 @@ class RemoteFolder:
         url: such as ``s3://bucket/run``; who may read and write there is the store's own configuration.
 
     Raises:
-        UserError: fsspec does not know such stores, or lacks a package for this one.
+        UserError: there is a password in it, fsspec does not know such stores, or lacks a package for this one.
     """
 
     def __init__(self, url: str) -> None:
+        refuse_password("the URL of a store", url)  # whatever fails there would show it
         self.url = url.rstrip("/")
         try:
             from fsspec.core import url_to_fs

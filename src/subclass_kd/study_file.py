@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from subclass_kd import passwords
 from subclass_kd.config import Study
 from subclass_kd.errors import UserError, nearest
 
@@ -186,13 +187,15 @@ def _explain(error: ValidationError, source: str, overrides: Sequence[str]) -> U
     for override in overrides:
         changed = override.partition("=")[0]
         if f"{key}.".startswith(f"{changed}.") or f"{changed}.".startswith(f"{key}."):
-            source = f"--set {override}"
+            source = f"--set {changed if passwords.holds_password(override) else override}"
     where = f'{source}, key "{key}"'
     more = f"{len(others)} more wrong: {', '.join('.'.join(other) for other in others)}." if others else ""
     if kind == "extra_forbidden":
         valid = _valid_keys(path[:-1])
         remedy = nearest(path[-1], valid)
         return UserError(where, "an unknown key", f"one of {', '.join(valid)}", f"{remedy} {more}".strip())
+    if kind == "password":
+        return UserError(where, _shown(first["input"]), passwords.EXPECTED, f"{passwords.REMEDY} {more}".strip())
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = EXPECTED.get(key) or EXPECTED.get(kind) or message[0].lower() + message[1:]
     remedy = nearest(str(first["input"]), re.findall("'(.+?)'", message)) if kind == "literal_error" else ""
@@ -224,4 +227,6 @@ def _shown(value: Any) -> str:
         text = f'"{value}"'
     else:
         text = named[value] if value is None or isinstance(value, bool) else repr(value)
+    if passwords.holds_password(text):
+        return passwords.FOUND
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.event import listens_for
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -20,6 +21,7 @@ GRACE = 60  # seconds without a word after which a process is believed dead; it 
 ATTEMPTS = 3  # at a database in which another process may just make the tables
 # What the extra [tune] brings for a database that is named without its driver.
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+_PLAIN = re.compile(r"[\w./\\ -]*")  # a path or a word, and no URL with a password
 WANTED = "a URL such as sqlite:////shared/tune.db or postgresql://user:password@host/name"
 TAKEN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -37,12 +39,10 @@ def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
     Raises:
         UserError: it is no URL of a database, its driver is not installed, or nothing answers there.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise UserError("--storage", f'"{url}"', WANTED) from None
-    parsed = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
-    shown = f"--storage {parsed.render_as_string()}"  # without the password
+    parsed = _parse(url)
+    open_url = parsed.render_as_string(hide_password=False)
+    shown_url = parsed.set(query={}).render_as_string()  # without the password, which a driver may also take there
+    shown = f"--storage {shown_url}"
     is_file = parsed.get_backend_name() == "sqlite"
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if is_file else {"pool_pre_ping": True}
     for attempt in range(ATTEMPTS):
@@ -50,7 +50,7 @@ def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 opened = optuna.storages.RDBStorage(
-                    parsed.render_as_string(hide_password=False),
+                    open_url,
                     engine_kwargs=options,
                     heartbeat_interval=max(1, grace // 6),
                     grace_period=grace,
@@ -64,10 +64,30 @@ def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
             raise UserError(shown, found, "SQLite, PostgreSQL or MySQL", remedy) from None
         except SQLAlchemyError as error:
             if attempt + 1 == ATTEMPTS:
-                found = f"no database that answers ({str(error).splitlines()[0]})"
+                said = str(error).splitlines()[0].replace(open_url, shown_url)
+                found = f"no database that answers ({said})"
                 raise UserError(shown, found, WANTED, "Is it running, and may this user write there?") from None
             time.sleep(1)
     raise AssertionError
+
+
+def _parse(url: str) -> URL:
+    """Read a database's URL, or refuse it and repeat only what can hold no password.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
+        found = (
+            f'"{url}"' if _PLAIN.fullmatch(url) else "no such URL (not repeated here: there may be a password in it)"
+        )
+        raise UserError("--storage", found, WANTED) from None
+    if "@" in (parsed.host or ""):
+        found = "a password with an @ in it (not repeated here)"
+        raise UserError("--storage", found, "%40 in its place", "Write / : and % there as %2F, %3A and %25 too.")
+    return parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
 
 
 def _take_turns(engine: Engine) -> None:
