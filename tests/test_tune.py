@@ -364,6 +364,33 @@ def test_a_wrong_space_is_refused(override, key, expected):
     assert caught.value.expected == expected
 
 
+def searched(monkeypatch, out, worth, *overrides, **of_study):
+    """Search with trials that are worth what is said; give what was found."""
+
+    def run(given, *_):
+        for arm, study in given.studies().items():
+            while not worker.finished({arm: study}, given.study.tune.trials):
+                own = {"learning_rate": 0.01}
+                study.add_trial(optuna.trial.create_trial(value=worth, user_attrs={"settings": own}))
+
+    monkeypatch.setattr(search, "_run_here", run)
+    monkeypatch.setattr(search, "check", lambda *_: SimpleNamespace(as_dict=lambda: {"device": "cpu"}))
+    content = {"data": {"train_images": 200}, "arms": ["skd"], "seeds": 1, "tune": {"trials": 3}, **of_study}
+    return search.tune(make_study(content, overrides), out)["arms"]
+
+
+@pytest.mark.parametrize("network", ["teacher", "student"])
+def test_trials_of_a_model_whose_code_has_changed_are_another_search(tmp_path, monkeypatch, network):
+    monkeypatch.chdir(tmp_path)
+    (module := tmp_path / "mynet.py").write_text("WIDTH = 4")
+    values = []
+    for worth, text in [(0.9, "WIDTH = 4"), (0.1, "WIDTH = 4"), (0.2, "WIDTH = 8")]:
+        module.write_text(text)
+        found = searched(monkeypatch, tmp_path / "out", worth, **{network: {"model": "mynet:net"}})
+        values.append([trial["validation_f1"] for trial in found["skd"]["all"]])
+    assert values == [[0.9] * 3, [0.9] * 3, [0.2] * 3]
+
+
 @pytest.mark.parametrize(("workers", "cores", "each"), [(2, 7, 3), (4, 2, 1)])
 def test_processes_side_by_side_share_the_cores_that_decode(monkeypatch, workers, cores, each):
     heard, images = [], object.__new__(OnDemand)

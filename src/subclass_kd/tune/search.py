@@ -26,7 +26,7 @@ from subclass_kd.engine import PATIENCE, count_workers
 from subclass_kd.errors import UserError
 from subclass_kd.files import fingerprint, write_json
 from subclass_kd.lock import LOCK, FolderLock
-from subclass_kd.models import check_model_name
+from subclass_kd.models import check_model_name, model_version
 from subclass_kd.processes import no_main, worker_context
 from subclass_kd.run_folder import flattened, read_json
 from subclass_kd.study import ARITHMETIC, CHECK
@@ -80,7 +80,8 @@ def tune(
     findings = Findings()
     looks: list[Look] = []
     samples = load_samples(study, decoding, findings, looks=looks, test=False)
-    mark = fingerprint(store.FORMAT, json.dumps(_searched(study)), samples.fingerprint)
+    models = [model_version(network) for network in (study.teacher, study.student)]  # the user may edit one in between
+    mark = fingerprint(store.FORMAT, json.dumps(_searched(study)), samples.fingerprint, models)
     with _alone(out):
         _check_folder(study, out)
         before = read_json(out / SEARCH) or {}

@@ -47,7 +47,7 @@ class Search:
         study: what is tuned.
         out: the folder that all processes share.
         url: of the database that they share.
-        mark: fingerprint of study and data: searches of another one lie in the same database apart.
+        mark: fingerprint of study, data and the models' code: searches of others lie in the same database apart.
         data: fingerprint of the data.
         choices: how the networks compute, as :meth:`Choices.as_dict` gives it; None where nothing is left to train.
         grace: as of :func:`subclass_kd.tune.storage.open_storage`.
