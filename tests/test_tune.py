@@ -13,8 +13,10 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 from typer.testing import CliRunner
 
+from subclass_kd import cli_tune
 from subclass_kd.cli import app
 from subclass_kd.config import Own, tuned_by
 from subclass_kd.data.on_demand import OnDemand
@@ -389,6 +391,40 @@ def test_trials_of_a_model_whose_code_has_changed_are_another_search(tmp_path, m
         found = searched(monkeypatch, tmp_path / "out", worth, **{network: {"model": "mynet:net"}})
         values.append([trial["validation_f1"] for trial in found["skd"]["all"]])
     assert values == [[0.9] * 3, [0.9] * 3, [0.2] * 3]
+
+
+def test_arms_with_more_trials_than_asked_for_are_ranked_by_their_first(tmp_path, capsys):
+    study = make_study({"arms": ["kd", "skd"], "tune": {"trials": 5}})
+    studies = {arm: opened(tmp_path / "tune.db", arm) for arm in study.arms}
+    for arm, trials in {"kd": 5, "skd": 9}.items():
+        for number in range(trials):
+            trial = studies[arm].ask()
+            for name, low, high in [("temperature", 1, 8), ("alpha", 0.3, 1), ("learning_rate", 0.003, 0.03)]:
+                trial.suggest_float(name, low, high)
+            trial.set_user_attr("settings", {"temperature": 1.0 + number})
+            studies[arm].tell(trial, 0.5 + 0.05 * number)
+    found = outcome.write_outcome(study, studies, {}, tmp_path)["arms"]
+    assert {arm: (row["trials"], row["left_out"], len(row["all"])) for arm, row in found.items()} == {
+        "kd": (5, 0, 5),
+        "skd": (5, 4, 5),
+    }
+    assert [row["best"]["number"] for row in found.values()] == [4, 4]
+    assert load_study(tmp_path / "best.yaml").per_arm["skd"] == Own(temperature=5.0)
+    alone = opened(tmp_path / "alone.db")
+    alone.add_trials(studies["skd"].get_trials()[:5])
+    assert (
+        outcome.write_outcome(study, {"skd": alone}, {}, tmp_path)["arms"]["skd"]["importance"]
+        == (found["skd"]["importance"])
+    )
+    cli_tune.show(Console(width=200), {"seeds": [0], "arms": found})
+    said = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert said == ["skd: the first 5 of its trials count, as many as tune.trials; 4 more are left out."]
+
+
+def test_a_search_that_is_given_fewer_trials_and_another_arm_stays_equal(tmp_path, monkeypatch):
+    searched(monkeypatch, tmp_path, 0.5, "tune.trials=6")
+    found = searched(monkeypatch, tmp_path, 0.5, "tune.trials=4", "arms=[kd, skd]")
+    assert {arm: (row["trials"], row["left_out"]) for arm, row in found.items()} == {"kd": (4, 0), "skd": (4, 2)}
 
 
 @pytest.mark.parametrize(("workers", "cores", "each"), [(2, 7, 3), (4, 2, 1)])

@@ -110,5 +110,10 @@ def show(console: Console, outcome: dict[str, Any]) -> None:
         mattered.add_row(arm, str(row["trials"]), str(row["pruned"]), *cells)
     console.print(best)
     console.print(mattered)
+    for arm, row in outcome["arms"].items():
+        if row["left_out"]:
+            counted = f"the first {row['trials']} of its trials count, as many as tune.trials"
+            text = f"{arm}: {counted}; {row['left_out']} more are left out."
+            console.print(text, highlight=False)
     text = "The best of many trials flatters itself: skd run best.yaml says what the arms are worth, on the test split."
     console.print(text, highlight=False)

@@ -40,7 +40,7 @@ def write_outcome(study: Study, studies: Mapping[str, optuna.Study], data: dict[
         "study": study.model_dump(mode="json", exclude=idle),
         "data": data,
         "seeds": judged_seeds(study),
-        "arms": {arm: _arm(arm, each) for arm, each in studies.items()},
+        "arms": {arm: _arm(arm, each, study.tune.trials) for arm, each in studies.items()},
     }
     write_json(out / OUTCOME, outcome)
     _write_best(study, outcome, out / BEST)
@@ -49,8 +49,13 @@ def write_outcome(study: Study, studies: Mapping[str, optuna.Study], data: dict[
     return outcome
 
 
-def _arm(arm: str, study: optuna.Study) -> dict[str, Any]:
-    trials = study.get_trials(deepcopy=False, states=ENDED)
+def _arm(arm: str, study: optuna.Study, most: int) -> dict[str, Any]:
+    """Give what an arm's first trials found.
+
+    Of more trials than another arm has, as where tune.trials was lowered, the best would be better by number alone.
+    """
+    ended = study.get_trials(deepcopy=False, states=ENDED)
+    trials = ended[:most]  # they are in order of their numbers
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
         remedy = "Lower tune.learning_rate.high, or give more trials."
@@ -58,9 +63,10 @@ def _arm(arm: str, study: optuna.Study) -> dict[str, Any]:
     best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number))
     return {
         "trials": len(trials),
+        "left_out": len(ended) - len(trials),
         "pruned": len(trials) - len(complete),
         "best": _trial(best),
-        "importance": _importance(study, arm, complete),
+        "importance": _importance(arm, complete),
         "all": [_trial(trial) for trial in trials],
     }
 
@@ -78,7 +84,7 @@ def _trial(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _importance(study: optuna.Study, arm: str, complete: list[FrozenTrial]) -> dict[str, float] | None:
+def _importance(arm: str, complete: list[FrozenTrial]) -> dict[str, float] | None:
     """Share out over the settings what made trials better; None where too few trials tell.
 
     Watanabe, Bansal, Hutter 2023, PED-ANOVA, https://arxiv.org/abs/2304.10255.
@@ -90,6 +96,8 @@ def _importance(study: optuna.Study, arm: str, complete: list[FrozenTrial]) -> d
         return {drawn[0]: 1.0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(direction="maximize")  # of these alone
+        study.add_trials(complete)
         found = optuna.importance.get_param_importances(study, params=drawn)
     return {name: float(found[name]) for name in drawn}
 
