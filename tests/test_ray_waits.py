@@ -1,5 +1,6 @@
 """What is said while a Ray cluster has no place for a job, and what a search does whose processes die; without Ray."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -14,7 +15,10 @@ pytest.importorskip("optuna")
 
 from optuna.exceptions import StorageInternalError  # noqa: E402
 
+from subclass_kd.tune import cluster as tune_cluster  # noqa: E402
+from subclass_kd.tune import worker  # noqa: E402
 from subclass_kd.tune.cluster import run_on_cluster  # noqa: E402
+from subclass_kd.tune.worker import Search  # noqa: E402
 
 CPU, GPU = ({"Alive": True, "Resources": has} for has in ({"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}))
 DEAD = {**GPU, "Alive": False}
@@ -23,8 +27,8 @@ DEAD = {**GPU, "Alive": False}
 class Task(SimpleNamespace):
     """Stands for a remote function, each of whose calls gives itself."""
 
-    def remote(self, *_):
-        return SimpleNamespace()
+    def remote(self, *given):
+        return SimpleNamespace(given=given)
 
 
 @pytest.fixture
@@ -59,11 +63,13 @@ def test_a_study_that_waits_for_a_gpu_says_so_once_each_time(cluster, tmp_path, 
     assert capsys.readouterr().err == 2 * line
 
 
-def search(workers=2):
-    return SimpleNamespace(study=make_study({"workers": workers}))
+@pytest.fixture
+def search(tmp_path):
+    """Give a function that makes a search by so many processes."""
+    return lambda workers=2: Search(make_study({"workers": workers}), tmp_path, "", "a", "data")
 
 
-def test_a_search_goes_on_when_one_of_its_processes_dies_again_and_again(cluster, capsys):
+def test_a_search_goes_on_when_one_of_its_processes_dies_again_and_again(cluster, search, capsys):
     options = cluster([[CPU]], ray.exceptions.WorkerCrashedError(), None)
     run_on_cluster(search(), "cpu", None, Mock())
     died = "skd: a process of the search died again and again (WorkerCrashedError); is there enough memory?"
@@ -78,7 +84,7 @@ def test_a_search_goes_on_when_one_of_its_processes_dies_again_and_again(cluster
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), UserError("here", "a", "b"), StorageInternalError("gone")])
-def test_a_search_that_ends_early_leaves_no_process_on_a_cluster_that_stays(cluster, monkeypatch, end):
+def test_a_search_that_ends_early_leaves_no_process_on_a_cluster_that_stays(cluster, search, monkeypatch, end):
     cluster([[CPU]], None, None, None)
     cancelled = Mock()
     monkeypatch.setattr(ray, "cancel", cancelled)
@@ -89,7 +95,33 @@ def test_a_search_that_ends_early_leaves_no_process_on_a_cluster_that_stays(clus
     assert [call.kwargs for call in cancelled.call_args_list] == [{"force": True}] * 2  # the first had ended
 
 
-def test_a_search_that_waits_for_a_gpu_says_so(cluster, capsys):
+def test_a_search_that_waits_for_a_gpu_says_so(cluster, search, capsys):
     cluster([[CPU, DEAD], [CPU, DEAD], [GPU]], None)
     run_on_cluster(search("auto"), "cuda", None, Mock())
     assert capsys.readouterr().err.count("no machine of the cluster has 1 CPU and 1 GPU") == 1
+
+
+def test_a_process_of_a_search_checks_packages_folder_and_stored_images_as_one_of_a_run_does(
+    cluster, search, tmp_path, monkeypatch
+):
+    heard, loaded = [], Mock(side_effect=UserError("the data", "read", "no more"))
+    monkeypatch.setattr(Task, "remote", lambda self, *given: heard.append(given) or SimpleNamespace())
+    monkeypatch.setattr(worker, "load_samples", loaded)
+
+    def watch():  # as a process would, while the search goes on
+        given, order = heard[0]
+        with pytest.raises(UserError, match="the data: found read"):
+            tune_cluster._work(given, order)
+        assert loaded.call_args.kwargs == {"verify": True, "test": False}
+        with pytest.raises(UserError, match=r"torch on .*: found \S+; expected 1\.0, as where skd was called"):
+            tune_cluster._work(given, replace(order, versions={"torch": "1.0"}))
+        (tmp_path / "other").mkdir()
+        with pytest.raises(UserError, match=r"found no folder of this run; expected a folder that all machines share"):
+            tune_cluster._work(given, replace(order, out=tmp_path / "other"))
+        assert loaded.call_count == 1
+
+    cluster([[CPU]], None)
+    watched = Mock(side_effect=watch)
+    run_on_cluster(search(1), "cpu", None, watched)
+    assert watched.call_count == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]  # nothing is left of what marked the folder

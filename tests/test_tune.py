@@ -300,6 +300,14 @@ def test_an_arm_without_a_trial_that_ended_is_refused(tmp_path):
         outcome.write_outcome(SPACE, {"scratch": study}, {}, tmp_path)
 
 
+def test_a_search_whose_processes_had_another_database_is_told_so(tmp_path):
+    study = opened(tmp_path / "tune.db", "scratch")
+    with pytest.raises(UserError) as caught:
+        outcome.write_outcome(SPACE, {"scratch": study}, {}, tmp_path)
+    assert (caught.value.where, caught.value.expected) == ("--storage", "a database that every machine reaches")
+    assert "learning_rate" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "found"),
     [

@@ -112,7 +112,7 @@ def _workplace(order: Order, group: Sequence[Job]) -> Iterator[Path]:
     """Give a folder with what jobs read, and keep what they make in it: the run's, or one to work in beside a store."""
     read = dict.fromkeys(path for job in group for path in inputs(order, job))
     if order.store is None:
-        _check_shared(order)
+        check_shared(order)
         await_files(order.out, list(read))
         yield order.out
         return
@@ -161,7 +161,7 @@ def _attempt(order: Order, name: str, action: Callable[[], Any]) -> Outcome:
         os.environ.update(order.environment)
         with contextlib.suppress(OSError):  # no relative path then; one that is needed will be missed by name
             os.chdir(order.folder)
-        _check_versions(order)
+        check_versions(order)
         import torch
 
         from subclass_kd.device import keep_freed_memory
@@ -175,15 +175,24 @@ def _attempt(order: Order, name: str, action: Callable[[], Any]) -> Outcome:
         return "failed", f"{name} on {socket.gethostname()}: {traceback.format_exc()}"
 
 
-def _check_versions(order: Order) -> None:
+def check_versions(order: Order) -> None:
+    """Refuse packages here that are others than on the driver.
+
+    Raises:
+        UserError: one is.
+    """
     for name, there in order.versions.items():
         if (here := versions()[name]) != there:
             expected = f"{there}, as where skd was called"
             raise UserError(f"{name} on {socket.gethostname()}", here, expected, "Install the same on all machines.")
 
 
-def _check_shared(order: Order) -> None:
-    """Refuse a folder that only has the name of the run's."""
+def check_shared(order: Order) -> None:
+    """Refuse a folder that only has the name of the run's.
+
+    Raises:
+        UserError: what the driver has put into it is not there.
+    """
     if not (order.out / order.mark).exists():
         where = f"{order.out} on {socket.gethostname()}"
         raise UserError(where, "no folder of this run", "a folder that all machines share", "Give another --out.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from subclass_kd import engine_ray_node as node
 from subclass_kd.cli_shared import say
 from subclass_kd.engine_ray import PASSED_ON, RETRIES, connected
 from subclass_kd.engine_ray_places import Places
@@ -28,21 +30,24 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
         watch: called while they work.
 
     Raises:
-        UserError: there is no such cluster, or what a process found is the user's to mend.
+        UserError: there is no such cluster, the machines do not share the folder or the packages' versions, or what
+            else a process found is the user's to mend.
         RuntimeError: a process failed otherwise, or all died again and again.
     """
     import ray
 
     on_gpu = not device.startswith("cpu")
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    with connected(address, runtime_env={"env_vars": passed}):
+    name = f".{uuid.uuid4().hex}.part"
+    order = node.Order(search.study, search.data, search.out, name, None, Path.cwd(), passed, node.versions(), cores=1)
+    with connected(address, runtime_env={"env_vars": passed}), _marked(search.out / name):
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         there = int(resources.get("GPU" if on_gpu else "CPU", 0))
         count = there if search.study.workers == "auto" else search.study.workers
         share = {"num_cpus": 1} | ({"num_gpus": 1} if on_gpu else {})
         remote: Any = ray.remote  # its types differ from version to version
         task = remote(**share, max_retries=RETRIES)(_work)
-        left = [task.remote(search, str(Path.cwd())) for _ in range(max(1, count))]
+        left = [task.remote(search, order) for _ in range(max(1, count))]
         places, ended = Places(share), 0
         try:
             while left:
@@ -65,6 +70,18 @@ def run_on_cluster(search: Search, device: str, address: str | None, watch: Call
                 ray.cancel(each, force=True)
 
 
-def _work(search: Search, folder: str) -> None:
-    with contextlib.chdir(folder):  # relative paths of the study start there
-        work(search)
+@contextlib.contextmanager
+def _marked(path: Path) -> Iterator[None]:
+    """Let a file lie there for a while, by which a process knows the folder."""
+    path.touch()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _work(search: Search, order: node.Order) -> None:
+    node.check_versions(order)
+    node.check_shared(order)
+    with contextlib.chdir(order.folder):  # relative paths of the study start there
+        work(search, verify=True)  # what this machine has stored of the images, nobody has looked at in this search

@@ -57,6 +57,10 @@ def _arm(arm: str, study: optuna.Study, most: int) -> dict[str, Any]:
     ended = study.get_trials(deepcopy=False, states=ENDED)
     trials = ended[:most]  # they are in order of their numbers
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not ended:  # the processes end when every arm has its trials: they had another database
+        found = f"no trial of {arm}, though every process of the search has ended"
+        remedy = "Give PostgreSQL or MySQL: a file of SQLite is for processes of one machine."
+        raise UserError("--storage", found, "a database that every machine reaches", remedy)
     if not complete:
         remedy = "Lower tune.learning_rate.high, or give more trials."
         raise UserError(f'key "tune", arm {arm}', f"{len(trials)} trials, all given up", "one that ends", remedy)

@@ -70,15 +70,20 @@ class Search:
         return {arm: storage.open_study(opened, self.mark, arm, epochs) for arm in self.study.arms}
 
 
-def work(search: Search) -> None:
+def work(search: Search, verify: bool = False) -> None:
     """Take trials until there are none left, neither to take nor to wait for.
+
+    Args:
+        search: what to do.
+        verify: whether to hold the store of decoded images against its digests; on its own machine the main process
+            has just done so.
 
     Raises:
         UserError: data, disk or database are not what they were, or a teacher cannot be trained.
     """
     torch.set_num_threads(1)
     keep_freed_memory()
-    samples = load_samples(search.study, verify=False, test=False)
+    samples = load_samples(search.study, verify=verify, test=False)
     if samples.fingerprint != search.data:
         raise UserError(samples.table.where, "data that changed while the search went on", "data that stay")
     decode_with(samples.images, search.cores)
