@@ -317,7 +317,7 @@ def test_a_search_whose_processes_had_another_database_is_told_so(tmp_path):
         ("postgresql://user:secret", "no such URL"),  # the password where a port would be
         ("host=db password=secret", "no such URL"),
         ("postgresql://user:a@secret@host/db", "a password with an @ in it"),
-        ("sqlite://user:secret@host/db", "no database that answers"),  # SQLAlchemy's own message repeats it
+        ("sqlite://user:secret@host/db", "no database that answers"),
         ("postgresql://127.0.0.1:9/name?password=secret", "no database that answers"),
         ("oracle://host/name", "no driver for it"),
         ("postgresql://me:secret@127.0.0.1:9/name", "no database that answers"),

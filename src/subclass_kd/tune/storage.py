@@ -40,9 +40,8 @@ def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
         UserError: it is no URL of a database, its driver is not installed, or nothing answers there.
     """
     parsed = _parse(url)
-    open_url = parsed.render_as_string(hide_password=False)
-    shown_url = parsed.set(query={}).render_as_string()  # without the password, which a driver may also take there
-    shown = f"--storage {shown_url}"
+    # Without the password, which some drivers take from the query too.
+    shown = f"--storage {parsed.set(query={}).render_as_string()}"
     is_file = parsed.get_backend_name() == "sqlite"
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if is_file else {"pool_pre_ping": True}
     for attempt in range(ATTEMPTS):
@@ -50,7 +49,7 @@ def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 opened = optuna.storages.RDBStorage(
-                    open_url,
+                    parsed.render_as_string(hide_password=False),
                     engine_kwargs=options,
                     heartbeat_interval=max(1, grace // 6),
                     grace_period=grace,
@@ -64,8 +63,7 @@ def open_storage(url: str, grace: int = GRACE) -> optuna.storages.RDBStorage:
             raise UserError(shown, found, "SQLite, PostgreSQL or MySQL", remedy) from None
         except SQLAlchemyError as error:
             if attempt + 1 == ATTEMPTS:
-                said = str(error).splitlines()[0].replace(open_url, shown_url)
-                found = f"no database that answers ({said})"
+                found = f"no database that answers ({str(error).splitlines()[0]})"
                 raise UserError(shown, found, WANTED, "Is it running, and may this user write there?") from None
             time.sleep(1)
     raise AssertionError
