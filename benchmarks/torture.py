@@ -10,9 +10,9 @@ keys that end in "seconds"; a run that is asked to stop must exit 143 or 130 wit
 
 - a bit of a random file is flipped, or a file cut short: the next run must name it and end with the same results, or
   refuse with one message, and never give other numbers;
-- files may not grow to the size of a random one of the run, mostly one with tensors, as on a disk that is full while it
-  is written; or the folder of a run that is half done, or a part of it, may not be written: the run must stop with one
-  message, and end well when that is over.
+- a file of a finished run is gone, mostly one with tensors, and files may not grow to its size, as on a full disk; or
+  the folder of a run that is half done, or a part of it, may not be written: the run must stop with one message, and
+  end well when that is over.
 
 Exit 1 if anything was lost.
 """
@@ -178,11 +178,16 @@ def spoil(folder: Path, whole: Any, change: Callable[[bytes], bytes], draw: rand
 
 
 def fill(folder: Path, whole: Any, draw: random.Random) -> str:
-    """Run with a limit on the size of files, then without, and say what came of it."""
-    out, told, workers = folder / "full", folder / "told", draw.choice(WORKERS)
-    tensors = sorted((folder / "whole").rglob("*.safetensors"))
-    size = draw.choice([*draw.choices(tensors, k=3), folder / "whole/study.json"]).stat().st_size
-    code = attempt(out, told, workers, most_bytes=draw.randrange(size // 2, size))
+    """Run where a file of a run is gone and too large to be written, then where it fits, and say what came of it."""
+    out, told, whole_run = folder / "full", folder / "told", folder / "whole"
+    tensors = sorted(whole_run.rglob("*.safetensors"))
+    path = draw.choice([*draw.choices(tensors, k=4), whole_run / "study.json"])
+    size = path.stat().st_size
+    shutil.copytree(whole_run, out)
+    (out / "results.json").unlink()
+    if path in tensors:  # the folder is the study's as long as the other one is there
+        (out / path.relative_to(whole_run)).unlink()
+    code = attempt(out, told, draw.choice(WORKERS), most_bytes=draw.randrange(size // 2, size))
     where = "tensors" if ".safetensors" in told.read_text() else "another file"
     return f"{then_end(out, told, whole, code)} ({where})"
 
