@@ -153,9 +153,8 @@ def needed(
         not do, each with its ``_ci95``, and a ``plan`` of both, or None. Without a variance ``needed`` is empty and
         ``reason`` says why.
 
-    The intervals tell how well S seeds know the spread over seeds: a is replaced by the ends of its 95 % interval,
-    :math:`a (S-1) / \chi^2_{S-1}` (normal differences); what comes from the images is taken as known, so that no end is
-    below what each seed gets from them by itself.
+    The intervals tell how well S seeds know the spread over seeds: it is replaced by the ends of its 95 % interval,
+    :math:`A (S-1) / \chi^2_{S-1}` (normal differences); that of the images is taken as known.
 
     >>> variance = {"seeds": 4e-5, "images": 1e-5, "seed_images": 2e-5}
     >>> row = {"arm": "skd", "reference": "kd", "seeds": 5, "test_images": 1000, "test_groups": None}
@@ -177,18 +176,19 @@ def spread_of(row: Mapping[str, Any], level: float, times: float = 1.0) -> Sprea
     Args:
         row: of a pair.
         level: at which the pair must be told apart.
-        times: what a is multiplied by, for the ends of its interval.
+        times: what the part of the seeds is multiplied by, for the ends of its interval.
     """
     variance, seeds = row.get("variance"), row["seeds"]
     if variance is None or variance["seeds"] + variance["images"] == 0:
         return None
-    by_images = variance["seed_images"]
+    total = times * max(variance["seeds"], variance["seed_images"])
+    by_images = min(variance["seed_images"], total)
     return Spread(
         seeds=seeds,
         images=row["test_images"],
         units=row["test_groups"],
         level=level,
-        of_seed=seeds * max(times * variance["seeds"] - by_images, 0.0),
+        of_seed=seeds * (total - by_images),
         of_seed_images=seeds * by_images,
         of_images=variance["images"],
     )
