@@ -36,8 +36,9 @@ from subclass_kd.evaluation import summarise
 from subclass_kd.files import write_json
 from subclass_kd.plan import Job
 from subclass_kd.results import class_log_probs
-from subclass_kd.study import Silent, run_study
+from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
+from subclass_kd.watching import Silent
 
 RECIPE: dict[str, Any] = {  # the demo's, but for the epochs: it has no time for so many
     "device": "cpu",

@@ -210,7 +210,8 @@ SCRIPT = f"""
 import signal
 import sys
 from pathlib import Path
-from subclass_kd.study import Silent, run_study
+from subclass_kd.study import run_study
+from subclass_kd.watching import Silent
 from subclass_kd.study_file import make_study
 
 class Telling(Silent):

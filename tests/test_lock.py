@@ -13,8 +13,9 @@ import pytest
 from subclass_kd import lock as room
 from subclass_kd.errors import UserError
 from subclass_kd.lock import LOCK, FolderLock
-from subclass_kd.study import Silent, run_study
+from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
+from subclass_kd.watching import Silent
 
 
 def cannot(*_):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from subclass_kd.counts import wilson
+from subclass_kd.counts import Interval, f1_interval
 from subclass_kd.power import POWER, needed
 from subclass_kd.wording import count, size, ways
 
@@ -170,8 +170,8 @@ def other_test(results: Values) -> str | None:
     )
 
 
-def _f1_ends(f1: float, row: Values, data: Values, split: str) -> list[float]:
-    """Wilson's interval of J = F1 / (2 - F1), as that of F1: its noise is that of the images positive or called so.
+def _f1_ends(f1: float, row: Values, data: Values, split: str) -> Interval:
+    """Interval of F1, whose noise is that of the images positive or called so.
 
     They are as many as the test's specificity calls so. Seeds share the images, so that more seeds do not narrow it;
     and a patient counts as one image, however many there are of them.
@@ -182,7 +182,7 @@ def _f1_ends(f1: float, row: Values, data: Values, split: str) -> list[float]:
     if data["groups"]:
         matter *= data["groups"][split] / images
     level = math.erf(SURE_OF_IT / math.sqrt(2))  # within so many standard errors of a normal
-    return [2 * end / (1 + end) for end in wilson(f1 / (2 - f1) * matter, matter, level)]
+    return f1_interval(f1 / (2 - f1) * matter, matter, level)
 
 
 def as_good(arms: Values, control: str) -> str | None:

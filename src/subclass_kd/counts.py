@@ -142,14 +142,37 @@ def share(right: NDArray[Any], groups: NDArray[Any] | None = None) -> dict[str, 
     return {"value": value, "ci95": None if ends is None else list(ends), "of": len(right)}
 
 
+def f1_interval(right: float, matter: float, level: float = 0.95) -> Interval:
+    r"""Interval of F1 over images, each taken by itself.
+
+    Of the m = tp + fp + fn images that are positive or called so, tp is binomial, given m, so that J = tp / m has
+    Wilson's interval; :math:`F_1 = 2 J / (1 + J)` grows with J.
+
+    Args:
+        right: tp, from 0 to m; need not be whole.
+        matter: m, above 0.
+        level: of confidence, between 0 and 1.
+
+    Returns:
+        Both ends, from 0 to 1.
+
+    Raises:
+        ValueError: as :func:`wilson`.
+
+    >>> [round(end, 3) for end in f1_interval(4, 5)]
+    [0.546, 0.982]
+    """
+    low, high = wilson(right, matter, level)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
 def f1_share(
     positive: NDArray[np.bool_], called: NDArray[np.bool_], groups: NDArray[Any] | None = None
 ) -> dict[str, Any]:
     r"""F1 as ``value``, ``ci95`` and ``of``, the number of images; no value without a positive or a call.
 
-    Without groups, tp of the m = tp + fp + fn images that are positive or called so is binomial, given m, so that
-    J = tp / m has Wilson's interval, and :math:`F_1 = 2 J / (1 + J)`, which grows with J, that of its ends. With
-    groups it is that of :func:`share_interval`, of the groups that have a positive or a call.
+    Without groups the interval is that of :func:`f1_interval`; with groups that of :func:`share_interval`, of the
+    groups that have a positive or a call.
 
     >>> found = f1_share(np.arange(10) < 5, np.arange(10) < 4)
     >>> round(found["value"], 3), [round(end, 3) for end in found["ci95"]]
@@ -160,8 +183,7 @@ def f1_share(
     if value is None:
         return row
     if groups is None:
-        ends = wilson(counts.tp, counts.tp + counts.fp + counts.fn)
-        return row | {"ci95": [2 * end / (1 + end) for end in ends]}
+        return row | {"ci95": list(f1_interval(counts.tp, counts.tp + counts.fp + counts.fn))}
     matter = positive | called
     units = groups[matter]
     if len(np.unique(units)) < 2:
@@ -217,6 +239,13 @@ def auroc_interval(
 
 def mean_interval(values: NDArray[np.floating], groups: NDArray[Any] | None = None) -> Interval | None:
     """95 % interval of a mean over images of what is not below 0: Student's t, over groups by the jackknife.
+
+    Args:
+        values: (N,), none below 0.
+        groups: (N,) whom each image belongs to; None for independent images.
+
+    Returns:
+        Both ends, in units of the values; None with one image or one group.
 
     >>> [round(end, 2) for end in mean_interval(np.array([0.1, 0.2, 0.3, 0.4]))]
     [0.04, 0.46]

@@ -20,9 +20,10 @@ def save(path: Path, tensors: dict[str, Any], recipe: str, notes: dict[str, Any]
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"format": str(FORMAT), "recipe": recipe, "notes": json.dumps(notes, sort_keys=True)}
-    raw = as_bytes(tensors, header)
-    header |= {"tensors": _tensors(raw)}
-    header["content"] = _content(as_bytes(tensors, header))
+    raw = as_bytes(tensors)
+    places = _parse(raw)
+    header["tensors"] = _digest(places, raw)
+    header["content"] = _digest({**places, "__metadata__": header}, raw)
     with whole(path) as temporary:
         # Not by save_file: its error for a full disk is no OSError, and nobody tidies up the file that it writes first.
         temporary.write_bytes(as_bytes(tensors, header))
@@ -112,23 +113,22 @@ def _check(path: Path) -> None:
 
 def _content(raw: bytes | mmap.mmap) -> str:
     """Fingerprint a file of safetensors: its header but for the checksum, and its tensors."""
-    length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
+    header = _parse(raw)
     (header.get("__metadata__") or {}).pop("content", None)  # which a file of somebody else's need not have
+    return _digest(header, raw)
+
+
+def _parse(raw: bytes | mmap.mmap) -> dict[str, Any]:
+    """Read the header of a file of safetensors: types, shapes and places by name, and the metadata."""
+    return dict(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]))
+
+
+def _digest(header: dict[str, Any], raw: bytes | mmap.mmap) -> str:
+    """Fingerprint a header and the tensors behind that of a file of safetensors."""
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     with memoryview(raw) as view:
-        for start in range(8 + length, len(view), 1 << 24):
+        for start in range(8 + int.from_bytes(raw[:8], "little"), len(view), 1 << 24):
             digest.update(view[start : start + (1 << 24)])
-    return digest.hexdigest()
-
-
-def _tensors(raw: bytes) -> str:
-    """Fingerprint the tensors of a file of safetensors: names, types, shapes, content."""
-    length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    header.pop("__metadata__")
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    digest.update(memoryview(raw)[8 + length :])
     return digest.hexdigest()
 
 

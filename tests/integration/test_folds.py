@@ -12,8 +12,9 @@ from subclass_kd.data.findings import Findings
 from subclass_kd.data.samples import load_rows, load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.results import class_log_probs
-from subclass_kd.study import Silent, run_study
+from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
+from subclass_kd.watching import Silent
 
 SMALL = {
     "data": {"train_images": 100, "folds": 3},

@@ -16,8 +16,9 @@ from subclass_kd import mirror
 from subclass_kd.cli import main
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
-from subclass_kd.study import Silent, run_study
+from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
+from subclass_kd.watching import Silent
 
 ray = pytest.importorskip("ray")
 

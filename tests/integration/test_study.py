@@ -17,8 +17,9 @@ from subclass_kd.bench import Bench
 from subclass_kd.data.samples import load_samples
 from subclass_kd.errors import UserError
 from subclass_kd.plan import plan
-from subclass_kd.study import Silent, run_study
+from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
+from subclass_kd.watching import Silent
 
 SMALL = {
     "teacher": {"model": "small:resnet", "options": {"width": 4}, "epochs": 2},

@@ -8,8 +8,9 @@ import pytest
 
 from subclass_kd import store, tracking
 from subclass_kd.errors import UserError
-from subclass_kd.study import Silent, run_study
+from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
+from subclass_kd.watching import Silent
 
 NAMES = ["tensorboard", "mlflow", "wandb"]
 # What the libraries themselves warn of; an error of theirs would stop the tracker, which the tests would see.

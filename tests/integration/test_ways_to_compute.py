@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from subclass_kd import build, store
-from subclass_kd.study import Silent, run_study
+from subclass_kd.study import run_study
 from subclass_kd.study_file import make_study
+from subclass_kd.watching import Silent
 
 SMALL = {
     "teacher": {"options": {"width": 4}, "epochs": 2},
