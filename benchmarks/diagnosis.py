@@ -14,6 +14,7 @@ import argparse
 import math
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def study_of(fault: str, runs: Path, seeds: int) -> Study:
-    """Give the study with a fault; ``runs`` holds the images."""
+def study_of(fault: str, runs: Path, seeds: int, settings: Sequence[str] = ()) -> Study:
+    """Give the study with a fault, and with further ``--set`` options; ``runs`` holds the images."""
     changes = [f"{key}={value}" for key, value in {**RECIPE, **FAULTS[fault][1], "seeds": seeds}.items()]
+    changes += settings
     if fault == "annotators' votes":
         return load_study(VOTES, changes)
     if fault == "digits":

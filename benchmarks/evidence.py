@@ -76,7 +76,7 @@ def measure(
     root = [f"data.root={roots[table.root]}"] if table.root else []
     settings = [*root, *table.variants[variant], f"seeds={seeds}", f"workers={options.workers}", *options.set]
     base = load_study(STUDIES / table.study, settings)
-    found = json.loads((options.json / "recipe-search.json").read_text()) if table.tuned else {}
+    found = json.loads((options.json / f"{table.tuned}.json").read_text("utf-8")) if table.tuned else {}
     finished: dict[str, Finished] = {}  # arm -> its run
     content: dict[str, Any] = {"machine": "", "recipes": {}, "runs": {}, "sittings": {}}
     by_recipe = recipes(table, base.arms, found)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import evidence_markdown, light_student, patience, recipe_search
+from benchmarks import evidence_markdown, first_measurements, light_student, patience, recipe_search
 from benchmarks.evidence_claims import ceilings, claims, verdicts
 from benchmarks.evidence_dose import dose
 from benchmarks.evidence_tables import TABLES, Table
@@ -67,9 +67,10 @@ def page(folder: Path) -> str:
             parts += recipes(row)
     parts += waiting(tables)
     parts += when_not(tables)
-    parts += recipe(folder / "recipe-search.json")
+    parts += recipe(folder)
     parts += patient(folder / "patience.json")
     parts += light(folder / "light-student.json")
+    parts += first_measurements.section(folder / "first-measurements.json")
     parts += dose(folder / "dose-response.json")
     return "\n\n".join(parts) + "\n"
 
@@ -168,23 +169,32 @@ def seeds_of(seeds: int, planned: int) -> str:
     return f"{seeds} seeds" if seeds >= planned else f"**{seeds} of {planned} planned seeds: interim**"
 
 
-def recipe(path: Path) -> list[str]:
-    """Give the section on the search."""
-    parts = ["## The recipe"]
+def recipe(folder: Path) -> list[str]:
+    """Give the section on the two searches."""
+    chest, fashion = folder / recipe_search.JSON.name, folder / recipe_search.FASHION_JSON.name
+    return [
+        "## The recipe",
+        *searched(chest, "chest", recipe_search.SPACE, ", none of which folds 0 and 1 of the main table test"),
+        "### The recipe on Fashion-MNIST",
+        *searched(fashion, "fashion", recipe_search.FASHION_SPACE, ", all of the official training file"),
+    ]
+
+
+def searched(path: Path, root: str, space: recipe_search.Space, images_are: str) -> list[str]:
+    """Tell one search: what was tried, on which images, and what came of it."""
     if not path.exists():
-        return [*parts, "Not yet searched for: `python -m benchmarks.recipe_search --runs FOLDER`."]
+        return [f"Not yet searched for: `python -m benchmarks.recipe_search --runs FOLDER --{root} FOLDER`."]
     report = json.loads(path.read_text("utf-8"))
     images = report["trials"][0]["images"]
     done = f"{len(report['trials'])} of {report['planned_trials']} trials an arm; the best of each arm have "
     done += seeds_of(min(len(best["f1"]) for best in report["best"].values()), recipe_search.SEEDS)
-    parts += [
-        f"    {report['command']} --runs FOLDER --chest FOLDER",
+    return [
+        f"    {report['command']} --runs FOLDER --{root} FOLDER",
         f"{done}; {images['train']:,} images to train, {images['validation']:,} to choose epochs by, "
-        f"{images['test']:,} to score trials by, none of which folds 0 and 1 of the main table test. The score of the "
-        f"best of many trials is too good by what chance gave it; so it is for every arm. {report['machine']}.",
-        recipe_search.markdown(report),
+        f"{images['test']:,} to score trials by{images_are}. The score of the best of many trials is too good by what "
+        f"chance gave it; so it is for every arm. {report['machine']}.",
+        recipe_search.markdown(report, space),
     ]
-    return parts
 
 
 def patient(path: Path) -> list[str]:
