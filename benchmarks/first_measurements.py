@@ -109,6 +109,7 @@ def measure(name: str, options: Any) -> tuple[dict[str, Any], Finished]:
         "per_seed": {arm: done.results["arms"][arm]["f1"]["per_seed"] for arm in ARMS},
         "teacher": done.results["teachers"]["subclass"]["f1"]["mean"],
         "differences": compare_arms(decided, done.labels, done.positive, PAIRS, done.groups)["f1"],
+        "named": [finding["kind"] for finding in done.results["diagnosis"]["findings"]],
     }
     return row, done
 
@@ -180,11 +181,15 @@ def section(path: Path) -> list[str]:
 
 
 def left_of_it(report: dict[str, Any]) -> str:
-    """Say of each measurement whether skd gains or loses by its interval, and whether the temperature matters."""
+    """Say of each measurement whether skd gains or loses by its interval, what the tool names, and of temperature."""
     lines = []
     for name, row in report["rows"].items():
         said = [f"{judged(each)} `{each['reference']}`" for each in row["differences"][:2]]
-        lines.append(f"- {name}, first told as {MEASUREMENTS[name].told}: `skd` {', '.join(said)}.")
+        named = ", ".join(row["named"]) or "nothing"
+        lines.append(
+            f"- {name}, first told as {MEASUREMENTS[name].told}: `skd` {', '.join(said)}. "
+            f"The [diagnosis](diagnosis.md) names: {named}."
+        )
     points, interval, *_ = difference_cells(report["temperatures"])
     lines.append(f"- `skd` at temperature 1 {judged(report['temperatures'])} that at 4: {points} ({interval}).")
     return "\n".join(lines)
